@@ -1,0 +1,1 @@
+"""Which interpreters and packages code can be run with."""

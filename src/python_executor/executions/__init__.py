@@ -1,0 +1,1 @@
+"""An execution's life: admitted, queued, running, finished. The one state machine."""

@@ -1,0 +1,74 @@
+"""The only way anything leaves a sandbox. Whoever follows ignores kinds that it does not know."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Termination(StrEnum):
+    """Whose doing the end of an execution was: `ERROR` and `LOST` are ours, all others theirs."""
+
+    EXITED = "exited"
+    SIGNALED = "signaled"
+    TIMEOUT = "timeout"
+    MEMORY = "memory"
+    KILLED = "killed"
+    ENVIRONMENT = "environment"
+    IMAGE = "image"
+    LOST = "lost"
+    ERROR = "error"
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What the kernel counted for an execution; zero where nothing could count it."""
+
+    cpu_ms: int = 0
+    memory_peak_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Stdout:
+    """Bytes that the code wrote to descriptor 1."""
+
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Stderr:
+    """Bytes that the code wrote to descriptor 2."""
+
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """`repr()` of the last expression's value, as the code's own process told it: never trusted, only shown."""
+
+    text: str
+    truncated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Raised:
+    """The uncaught exception, as the code's own process told it: its class's name and a line of the entrypoint."""
+
+    error_type: str
+    line: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Exited:
+    """The last event of every sandbox: how the code ended, as a shell would see it, and what it used.
+
+    `termination` is `EXITED`, `SIGNALED` or `MEMORY`; why a sandbox was killed from outside is for
+    `executions` to know.
+    """
+
+    exit_code: int  # 0-255, 128 + N for signal N
+    termination: Termination
+    usage: Usage
+
+
+Event = Stdout | Stderr | Result | Raised | Exited

@@ -1,0 +1,57 @@
+"""An execution as it is seen from outside at one moment: what the API shows and the store keeps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from .events import Termination, Usage
+
+
+class Status(StrEnum):
+    """Where an execution stands; the last three are final."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    KILLED = "killed"
+
+    @property
+    def is_final(self) -> bool:
+        """Whether nothing about the execution will change any more."""
+        return self not in (Status.PENDING, Status.RUNNING)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Execution:
+    """A snapshot. Times are aware and in UTC; `stdout` and `stderr` are the bytes kept, at most the cap."""
+
+    execution_id: str
+    owner: str  # the server that runs it
+    status: Status
+    created_at: datetime
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    stdout: bytes = b""
+    stderr: bytes = b""
+    stdout_truncated: bool = False
+    stderr_truncated: bool = False
+    exit_code: int | None = None
+    termination: Termination | None = None
+    error: str | None = None
+    error_type: str | None = None
+    error_line: int | None = None
+    result: str | None = None
+    warnings: tuple[str, ...] = ()
+    backend: str | None = None
+    python: str | None = None  # full version: "3.12.1"
+    usage: Usage | None = None
+
+    @property
+    def duration_ms(self) -> int | None:
+        """Milliseconds from start to finish, None until both are known."""
+        if self.started_at is None or self.finished_at is None:
+            return None
+        return round((self.finished_at - self.started_at).total_seconds() * 1000)

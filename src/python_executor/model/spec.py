@@ -1,0 +1,95 @@
+"""What to run: the immutable description of one execution, and the file tree it runs in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import BinaryIO
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one execution may use. Every number is positive and already within the server's maxima."""
+
+    timeout_seconds: int
+    memory_mb: int  # MiB: anonymous memory, tmpfs and shared memory together
+    disk_mb: int  # MiB of that which files may take
+    cpu_shares: int  # relative weight, 1024 is one share
+
+
+@dataclass(frozen=True, slots=True)
+class Interpreter:
+    """A CPython found on this machine.
+
+    `prefix` is the directory that holds it and nothing of anybody else's, or "/usr" for the system's own.
+    """
+
+    version: str  # "3.12.1"
+    executable: str  # real path of the binary on the host
+    prefix: str
+
+    @property
+    def minor_version(self) -> str:
+        """The version that requests name: "3.12"."""
+        return ".".join(self.version.split(".")[:2])
+
+
+@dataclass(frozen=True, slots=True)
+class FileEntry:
+    """A regular file; its bytes are `tree.content[offset:offset + size]`."""
+
+    path: str  # relative, "/"-separated, no empty, "." or ".." component
+    mode: int  # 0o000-0o777
+    offset: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class DirectoryEntry:
+    """A directory; parents that are not listed are implied."""
+
+    path: str
+    mode: int
+
+
+@dataclass(frozen=True, slots=True)
+class SymlinkEntry:
+    """A symbolic link whose target is known to stay inside the tree."""
+
+    path: str
+    target: str
+
+
+Entry = FileEntry | DirectoryEntry | SymlinkEntry
+
+
+@dataclass(frozen=True, slots=True)
+class FileTree:
+    """Files as a plan that was checked once, on the host; the guest carries it out inside the sandbox.
+
+    `content` is the uploaded archive as it came (an anonymous file of the server's, where it was too large for
+    memory), or the contents one after the other.
+    """
+
+    entries: tuple[Entry, ...]
+    content: bytes | BinaryIO
+
+    @property
+    def total_bytes(self) -> int:
+        """Bytes that the files take once they are written."""
+        return sum(entry.size for entry in self.entries if isinstance(entry, FileEntry))
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutionSpec:
+    """One execution, fully decided: nothing in it is optional any more and all of it has been checked."""
+
+    tree: FileTree
+    entrypoint: str
+    python: str  # minor version of an interpreter that the backend has: "3.12"
+    limits: Limits
+    args: tuple[str, ...] = ()
+    env: tuple[tuple[str, str], ...] = ()
+    stdin: bytes = b""
+    pre_commands: tuple[str, ...] = ()
+    eval_last_expr: bool = False
+    warnings: tuple[str, ...] = ()  # what the caller should know about the request, shown in the result

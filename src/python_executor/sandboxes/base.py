@@ -1,0 +1,65 @@
+"""The port that every backend implements: a backend makes sandboxes, a sandbox runs one execution and is destroyed.
+
+To add a backend, implement these two protocols in a folder beside `native/` and add it to the contract suite
+in `tests/sandbox/`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from ..model.events import Event
+from ..model.spec import ExecutionSpec, Interpreter
+
+Emit = Callable[[Event], None]
+
+
+class Sandbox(Protocol):
+    """One isolated place that serves one execution and is then destroyed."""
+
+    @property
+    def python(self) -> str:
+        """Full version of its interpreter: "3.12.1"."""
+        ...
+
+    async def run(self, spec: ExecutionSpec, emit: Emit) -> None:
+        """Run the spec. Each event goes to `emit` as it comes; the last is `Exited`, also after `kill()`.
+
+        Raises `BackendError` where the failure is ours; then no `Exited` came.
+        """
+        ...
+
+    def kill(self) -> None:
+        """Kill everything inside, now, without waiting; may be called at any time and repeatedly."""
+        ...
+
+    async def destroy(self) -> None:
+        """Kill everything inside and return once nothing of it is left on the machine; idempotent."""
+        ...
+
+
+class Backend(Protocol):
+    """Makes sandboxes."""
+
+    @property
+    def name(self) -> str:
+        """The word that results show: "native"."""
+        ...
+
+    @property
+    def interpreters(self) -> Sequence[Interpreter]:
+        """The interpreters it can run, newest first."""
+        ...
+
+    async def start(self) -> None:
+        """Get ready to make sandboxes; raises `BackendError` with what to change on the host."""
+        ...
+
+    async def acquire(self, spec: ExecutionSpec) -> Sandbox:
+        """A sandbox for this spec, with its limits in force. Raises `BackendError`."""
+        ...
+
+    async def close(self) -> None:
+        """Destroy all that it made and return once nothing is left."""
+        ...

@@ -1,0 +1,122 @@
+"""One record per setting: name, type, unit, default and help; it feeds environment, flags and docs.
+
+`PYEXEC_PORT=8080` in the environment and `serve --port 8080` are the same thing; the flag wins.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, PositiveInt, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+MEBIBYTE = 1024 * 1024
+LOOPBACK_HOSTS = frozenset({"127.0.0.1", "::1", "localhost"})
+INSECURE_NAMES = frozenset({"no-api-key"})
+
+
+def machine_memory_mb() -> int:
+    """MiB of memory that this machine, or the container we are in, has."""
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        try:
+            total = min(total, int(Path(path).read_text()))
+        except (OSError, ValueError):
+            continue  # no such cgroup, or "max"
+    return total // MEBIBYTE
+
+
+def default_data_dir() -> Path:
+    """/var/lib/python-executor for root, the XDG state directory for everybody else."""
+    if os.geteuid() == 0:
+        return Path("/var/lib/python-executor")
+    state = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local/state")
+    return Path(state) / "python-executor"
+
+
+class Settings(BaseSettings):
+    """The server's settings, checked together: an unsafe or impossible combination is refused at start."""
+
+    model_config = SettingsConfigDict(env_prefix="PYEXEC_", env_ignore_empty=True, extra="ignore", frozen=True)
+
+    host: str = Field("127.0.0.1", description="Address to listen on.")
+    port: int = Field(8080, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")
+    api_key: str | None = Field(None, description="Key that callers must send; required beyond loopback.")
+    allowed_hosts: Annotated[frozenset[str], NoDecode] = Field(
+        frozenset(),
+        description="Host names, comma-separated, that a server without a key answers to besides loopback's.",
+    )
+    insecure_allow: Annotated[frozenset[str], NoDecode] = Field(
+        frozenset(), description="Weaknesses accepted by name, comma-separated: no-api-key."
+    )
+
+    default_timeout: PositiveInt = Field(300, description="Seconds an execution may run where none are asked for.")
+    default_memory_mb: PositiveInt = Field(1024, description="MiB of memory where none are asked for.")
+    default_disk_mb: PositiveInt = Field(2048, description="MiB of files where none are asked for.")
+    default_cpu_shares: PositiveInt = Field(1024, description="Relative CPU weight where none is asked for.")
+    max_timeout: PositiveInt = Field(3600, description="Largest timeout_seconds that is taken.")
+    max_memory_mb: PositiveInt = Field(
+        default_factory=machine_memory_mb,
+        description="Largest memory_mb that is taken (default: the machine's).",
+    )
+    max_disk_mb: PositiveInt = Field(
+        default_factory=machine_memory_mb,
+        description="Largest disk_mb that is taken (default: the machine's memory).",
+    )
+    default_image: str = Field("python:3.11-slim", description="Image of /exec/* where none is named.")
+    default_python: str = Field("3.12", description="Interpreter of /eval where none is named.")
+    default_network: bool = Field(False, description="Network where network_disabled is absent; not supported yet.")
+    network_mode: str = Field("none", description="The public server's setting; 'host' is refused.")
+    auto_detect_imports: bool = Field(True, description="Install what code imports; not supported yet, ignored.")
+
+    memory_budget: PositiveInt = Field(
+        default_factory=lambda: machine_memory_mb() * 8 // 10,
+        description="MiB that running executions may have been promised together (default: 80 % of the machine's).",
+    )
+    max_concurrent: PositiveInt = Field(
+        default_factory=lambda: 16 * (os.cpu_count() or 1),
+        description="Executions that run at once (default: 16 a core).",
+    )
+    queue_max: int = Field(1000, ge=0, description="Executions that may wait; one more is a 429.")
+    pool_size: int = Field(4, ge=0, description="Sandboxes made ahead for the default interpreter.")
+    max_output_mb: PositiveInt = Field(10, description="MiB kept of stdout, and of stderr.")
+    shutdown_grace: float = Field(10.0, ge=0, description="Seconds that executions get to finish after SIGTERM.")
+
+    data_dir: Path = Field(default_factory=default_data_dir, description="Directory of the database; one server each.")
+    cleanup_ttl: PositiveInt = Field(300, description="Seconds that a finished execution is kept.")
+    store_max_mb: PositiveInt = Field(1024, description="MiB that finished executions may take; the oldest go first.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _split_lists(cls, values: dict[str, object]) -> dict[str, object]:
+        for name in ("allowed_hosts", "insecure_allow"):
+            value = values.get(name)
+            if isinstance(value, str):
+                values[name] = frozenset(part.strip() for part in value.split(",") if part.strip())
+        return values
+
+    @model_validator(mode="after")
+    def _refuse_unsafe(self) -> Settings:
+        for name in ("timeout", "memory_mb", "disk_mb"):
+            default, maximum = getattr(self, f"default_{name}"), getattr(self, f"max_{name}")
+            if maximum < default:
+                raise ValueError(f"MAX_{name.upper()} {maximum} is below DEFAULT_{name.upper()} {default}: raise it")
+        if self.memory_budget < self.default_memory_mb:
+            raise ValueError(
+                f"MEMORY_BUDGET {self.memory_budget} is below DEFAULT_MEMORY_MB {self.default_memory_mb}: raise it"
+            )
+        if unknown := self.insecure_allow - INSECURE_NAMES:
+            raise ValueError(f"unknown INSECURE_ALLOW {sorted(unknown)}: it takes {sorted(INSECURE_NAMES)}")
+        if self.network_mode == "host":
+            raise ValueError("NETWORK_MODE host would put untrusted code on the machine's network: remove it")
+        if self.default_network:
+            raise ValueError("DEFAULT_NETWORK true is not supported yet: remove it")
+        if self.host not in LOOPBACK_HOSTS and not self.api_key and "no-api-key" not in self.insecure_allow:
+            raise ValueError(
+                f"listening on {self.host} without a key would let anybody run code here: "
+                "set PYEXEC_API_KEY, or accept it with --insecure-allow no-api-key"
+            )
+        return self
