@@ -13,7 +13,8 @@
     │   ├── UnsupportedMediaType unsupported_media_type 415
     │   ├── QueueFull            queue_full            429
     │   └── Unavailable          unavailable           503
-    └── BackendError         a sandbox could not be made or was lost: ours, never the code's
+    ├── BackendError         a sandbox could not be made or was lost: ours, never the code's
+    └── StoreError           the store can't be opened, read or written: ours as well
 
 The statuses are given in `api/errors.py`; messages are one sentence that says what to do.
 """
@@ -103,3 +104,7 @@ class Unavailable(Refusal):
 
 class BackendError(ExecutorError):
     """Our failure, told to the operator in one line; the caller learns only that it was ours."""
+
+
+class StoreError(ExecutorError):
+    """The store's failure, told to the operator with what to do."""

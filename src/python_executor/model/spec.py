@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import BinaryIO
 
+MEBIBYTE = 1 << 20  # bytes in what limits call MB
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:

@@ -1,0 +1,167 @@
+"""Makes a box and becomes its zygote. Run by the server as `python -I -S box.py CONTROL_FD SERVER_PID`.
+
+    server ── this process ──── fork ───▶ PID 1 of the box: builds the root, enters it, executes zygote.py
+                    └─ executes `pause`: the guardian
+
+The guardian does nothing but be the parent. It dies with the server (parent-death signal), the zygote dies with the
+guardian (likewise), and as PID 1 it takes every sandbox with it: no code of ours has to run for that. The zygote also
+ends when its control socket closes.
+
+The plan comes over the control socket as JSON. The user namespace comes first, so that everything after it needs no
+privilege on the host; the server writes its mapping, since only it may use the machine's range of unprivileged uids.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+
+import base64
+import json
+import signal
+import socket
+import subprocess
+from typing import Any
+
+import kernel
+
+ROOT = "/tmp"  # any directory of the host's: our mount over it is seen by nobody else
+
+
+def main() -> None:
+    """Become the zygote of a new box, or say why not and exit."""
+    control = socket.socket(fileno=int(sys.argv[1]))
+    try:
+        make_box(control, server_pid=int(sys.argv[2]))
+    except OSError as error:
+        where = f" on {error.filename}" if error.filename else ""
+        control.send(f"{error.strerror}{where}".encode())
+        os._exit(1)
+
+
+def make_box(control: socket.socket, server_pid: int) -> None:
+    """The steps in order: each needs the one before."""
+    die_with_parent()
+    if os.getppid() != server_pid:
+        os._exit(1)
+    plan = receive_plan(control)
+    os.setsid()
+    make_first_choice_of_oom_killer(plan["oom_score_adj"])
+    kernel.unshare(kernel.CLONE_NEWUSER)
+    control.send(b"map")
+    control.recv(1)
+    kernel.unshare(kernel.CLONE_NEWNS | kernel.CLONE_NEWIPC | kernel.CLONE_NEWUTS | kernel.CLONE_NEWNET)
+    kernel.unshare(kernel.CLONE_NEWPID)
+    kernel.mount(None, "/", None, kernel.MS_REC | kernel.MS_PRIVATE)
+    sources = [os.open(source, os.O_PATH | os.O_CLOEXEC) for source, _ in plan["binds"]]  # while we may look there
+    become_root_of_box(has_own_uids=plan["has_own_uids"])
+    if os.fork() != 0:
+        become_guardian(control, base64.b64decode(plan["pause"]))
+    die_with_parent()
+    build_root(plan, sources)
+    enter_root()
+    kernel.sethostname(plan["hostname"])
+    os.dup2(control.fileno(), 3)
+    os.set_inheritable(3, True)
+    os.execve(plan["argv"][0], plan["argv"], plan["env"])
+
+
+def receive_plan(control: socket.socket) -> dict[str, Any]:
+    """The plan, as long as its own first eight bytes say; it comes from the server, which is trusted."""
+    length = int.from_bytes(control.recv(8), "big")
+    data = b""
+    while len(data) < length:
+        data += control.recv(1 << 16)
+    plan: dict[str, Any] = json.loads(data)
+    return plan
+
+
+def die_with_parent() -> None:
+    """Changed credentials clear this, so it is said again after each change."""
+    kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def make_first_choice_of_oom_killer(score: int) -> None:
+    """Everything in the box goes before the server does; with privilege, nothing inside can take it back."""
+    with open("/proc/self/oom_score_adj", "w") as file:
+        file.write(str(score))
+
+
+def become_root_of_box(*, has_own_uids: bool) -> None:
+    """Take the ids that the box calls 0; where there is just our own uid, we have them already."""
+    if has_own_uids:
+        os.setgroups([])
+        os.setresgid(0, 0, 0)
+        os.setresuid(0, 0, 0)
+        kernel.prctl(kernel.PR_SET_DUMPABLE, 1)
+        die_with_parent()
+
+
+def become_guardian(control: socket.socket, pause: bytes) -> None:
+    """Stay as the parent that the box dies with, at the cost of 12 KiB."""
+    program = os.memfd_create("guardian")
+    os.write(program, pause)
+    control.close()
+    os.execve(program, ["python-executor-guardian"], {})
+
+
+def build_root(plan: dict[str, Any], sources: list[int]) -> None:
+    """Carry out the plan: an empty tmpfs, then directories, files, links and read-only binds."""
+    kernel.mount("box", ROOT, "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, "mode=0755,size=16m")
+    for path in plan["directories"]:
+        os.makedirs(ROOT + path, 0o755, exist_ok=True)
+    for path, text in plan["files"].items():
+        write_file(ROOT + path, text.encode(), 0o644)
+    for path, data in plan["programs"].items():
+        write_file(ROOT + path, base64.b64decode(data), 0o755)
+    for target, path in plan["symlinks"]:
+        os.makedirs(os.path.dirname(ROOT + path), exist_ok=True)
+        os.symlink(target, ROOT + path)
+    for source, (_, target) in zip(sources, plan["binds"]):
+        bind(source, ROOT + target, is_device=target.startswith("/dev/"))
+    for path in plan["hidden"]:
+        mount_empty(ROOT + path)
+    kernel.mount("proc", ROOT + "/proc", "proc", kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC, "subset=pid")
+    if plan["ldconfig"]:
+        subprocess.run([plan["ldconfig"], "-X", "-r", ROOT], check=True, stdin=subprocess.DEVNULL, env={})
+
+
+def write_file(path: str, data: bytes, mode: int) -> None:
+    """A file of the box's own."""
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with open(path, "wb") as file:
+        file.write(data)
+    os.chmod(path, mode)
+
+
+def bind(source: int, target: str, *, is_device: bool) -> None:
+    """Show a file or directory of the host, read-only with all that is mounted below it."""
+    origin = f"/proc/self/fd/{source}"
+    if os.path.isdir(origin):
+        os.makedirs(target, exist_ok=True)
+    else:
+        write_file(target, b"", 0o644)
+    kernel.mount(origin, target, None, kernel.MS_BIND | kernel.MS_REC)
+    attributes = kernel.MOUNT_ATTR_NOSUID | (kernel.MOUNT_ATTR_NOEXEC if is_device else kernel.MOUNT_ATTR_NODEV)
+    kernel.mount_setattr(target, attributes | kernel.MOUNT_ATTR_RDONLY, recursive=True)
+
+
+def mount_empty(target: str) -> None:
+    """Hide a directory below an empty one."""
+    kernel.mount("empty", target, "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, "mode=0755,size=4k")
+    kernel.mount_setattr(target, kernel.MOUNT_ATTR_RDONLY, recursive=False)
+
+
+def enter_root() -> None:
+    """Swap the host's root for ours and let go of it."""
+    os.chdir(ROOT)
+    kernel.pivot_root(".", ".")
+    kernel.umount_detach(".")
+    os.chdir("/")
+    kernel.mount_setattr("/", kernel.MOUNT_ATTR_RDONLY, recursive=False)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,101 @@
+"""From a fork of the zygote to a sandbox: one flat list of steps, whose order is the security argument.
+
+Here the process still has the box's capabilities, so nothing of a request has been read yet: what arrives before the
+last step comes from the server alone. After the last step it has none, and may learn what to run.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import socket
+from typing import FrozenSet, List, NamedTuple
+
+import frames
+import kernel
+import runner
+
+REPORT_FD = 3
+USER_ID = 1000  # how the code sees itself; what it is on the host differs for each sandbox
+
+
+class Boundaries(NamedTuple):
+    """What is the same for all sandboxes of a box."""
+
+    inodes: int
+    processes: int
+    seccomp: kernel.SeccompProgram
+
+    def tmpfs_options(self, size: int) -> dict[str, str]:
+        """Options of the one file system that all writable directories of a sandbox are in."""
+        return {"source": "sandbox", "size": str(size), "nr_inodes": str(self.inodes), "mode": "0755"}
+
+
+def enter(boundaries: Boundaries, uid: int, file_system: int, fds: List[int], plain_modules: FrozenSet[str]) -> None:
+    """Become the user process of a sandbox, then run what the server sends. Does not return."""
+    stdout, stderr, report, control, *cgroups = fds
+    try:
+        join_cgroups(cgroups)
+        os.setsid()
+        kernel.unshare(kernel.CLONE_NEWNS | kernel.CLONE_NEWIPC | kernel.CLONE_NEWUTS | kernel.CLONE_NEWCGROUP)
+        mount_file_systems(file_system, uid)
+        control = arrange_descriptors(stdout, stderr, report, control)
+        if uid != 0:  # 0: the box has one uid, the server's own; then the nested namespace is what takes capabilities
+            become(uid)
+        nest_user_namespace(uid)
+        kernel.drop_bounding_set()
+        kernel.drop_capabilities()
+        resource.setrlimit(resource.RLIMIT_NPROC, (boundaries.processes, boundaries.processes))
+        boundaries.seccomp.install()
+    except OSError as error:
+        os.write(control, frames.FAILED + str(error).encode())
+        os._exit(125)
+    os.write(control, frames.READY)
+    runner.serve(socket.socket(fileno=control), REPORT_FD, plain_modules)
+
+
+def join_cgroups(files: List[int]) -> None:
+    """Move this process, through files that the server opened: "0" is whoever writes."""
+    for file in files:
+        os.write(file, b"0")
+
+
+def mount_file_systems(file_system: int, uid: int) -> None:
+    """One tmpfs behind /work, /tmp and /dev/shm, hidden by the last of them; a /proc and terminals of our own."""
+    kernel.move_mount(file_system, "/dev/shm")
+    for name, target, mode in (("work", "/work", 0o755), ("tmp", "/tmp", 0o1777), ("shm", "/dev/shm", 0o1777)):
+        path = "/dev/shm/" + name
+        os.mkdir(path)
+        os.chmod(path, mode)
+        os.chown(path, uid, uid)
+        kernel.mount(path, target, None, kernel.MS_BIND)
+    hidden = kernel.MS_NOSUID | kernel.MS_NOEXEC
+    kernel.mount("proc", "/proc", "proc", hidden | kernel.MS_NODEV, "subset=pid,hidepid=2")
+    kernel.mount("devpts", "/dev/pts", "devpts", hidden, "newinstance,ptmxmode=0666,mode=620")
+
+
+def arrange_descriptors(stdout: int, stderr: int, report: int, control: int) -> int:
+    """0, 1, 2, the report pipe and, until the first line of user code, the control socket; nothing else stays."""
+    high = [os.dup(fd) for fd in (stdout, stderr, report, control)]
+    for target, fd in zip((1, 2), high):
+        os.dup2(fd, target)
+    os.dup2(high[2], REPORT_FD, inheritable=False)
+    os.dup2(high[3], REPORT_FD + 1, inheritable=False)
+    kernel.close_from(REPORT_FD + 2)
+    return REPORT_FD + 1
+
+
+def become(uid: int) -> None:
+    """Take a uid that no other sandbox has; the capabilities go with the box's root."""
+    os.setgroups([])
+    os.setresgid(uid, uid, uid)
+    os.setresuid(uid, uid, uid)
+    kernel.prctl(kernel.PR_SET_DUMPABLE, 1)
+
+
+def nest_user_namespace(outer: int) -> None:
+    """Own nothing: mounts, network and processes belong to the box's user namespace, this process to one below it."""
+    kernel.unshare(kernel.CLONE_NEWUSER)
+    for name, text in (("setgroups", "deny"), ("gid_map", f"{USER_ID} {outer} 1"), ("uid_map", f"{USER_ID} {outer} 1")):
+        with open("/proc/self/" + name, "w") as file:
+            file.write(text)

@@ -1,0 +1,41 @@
+"""What passes between server, zygote and sandbox: the one file of the guest that the server's side reads.
+
+Report pipe, guest to server, written beside user code and therefore never trusted: a frame is kind (1 byte), length
+(4 bytes, big-endian), payload. `RESULT` and `RAISED` come at most once each, `EXIT` is the last.
+
+    RESULT  1 byte: 1 if the text was cut; then repr() as UTF-8, at most RESULT_MAX bytes
+    RAISED  4 bytes: line or 0; then the exception's class name as UTF-8, at most NAME_MAX bytes
+    EXIT    1 byte: the exit code
+
+Control socket of a sandbox, a stream. Guest to server: one `READY` byte once every boundary is up, or `FAILED` and a
+sentence; later one `STARTED` byte before the first line of user code, after which the guest closes it. Server to guest:
+4 bytes length, the spec as JSON, then the files' contents and stdin; a large archive comes as a descriptor instead.
+
+Control socket of a zygote, a packet each: `MAKE`, `RESIZE` from the server; `MADE`, `REFUSED`, `EXITED` to it. Each
+carries a sandbox's number first.
+"""
+
+from __future__ import annotations
+
+import struct
+
+RESULT, RAISED, EXIT = 1, 2, 3
+RESULT_MAX = 1 << 20
+NAME_MAX = 256
+FRAME_HEADER = struct.Struct("!BI")
+RAISED_LINE = struct.Struct("!I")
+
+READY, FAILED, STARTED = b"R", b"F", b"S"
+SPEC_LENGTH = struct.Struct("!I")
+
+MAKE, RESIZE, MADE, REFUSED, EXITED = 1, 2, 3, 4, 5
+HEADER = struct.Struct("!BQ")  # kind, number of the sandbox
+MAKE_BODY = struct.Struct("!IQ")  # uid inside the box, bytes of its files
+RESIZE_BODY = struct.Struct("!Q")  # bytes of its files
+EXITED_BODY = struct.Struct("!i")  # status as wait(2) gives it
+PACKET_MAX = 64 * 1024
+
+
+def frame(kind: int, payload: bytes) -> bytes:
+    """A frame of the report pipe."""
+    return FRAME_HEADER.pack(kind, len(payload)) + payload

@@ -1,0 +1,219 @@
+"""The zygote: PID 1 of a box, a warmed interpreter that every sandbox is forked from.
+
+    zygote (PID 1 of the box)
+      ├─ pause   PID 1 of a sandbox's own PID namespace: a few instructions that reap; killing it kills the sandbox
+      └─ fork    PID 2 there: enters the sandbox (entry.py), waits for its spec and runs it (runner.py)
+
+It never runs user code, parses no request and holds no secret. It does what the server's packets say (make a sandbox,
+resize its file system), tells when a user process has ended, and reaps. It never waits: not for a child, not for a full
+socket, or nothing would be reaped and nothing would ever be gone. When the server's end of the socket closes it exits,
+and as PID 1 takes everything with it.
+
+A sandbox's network and PID namespace are made here, since only children enter a new PID namespace; afterwards the
+zygote returns to its own, so that it keeps no namespace of a sandbox alive.
+"""
+
+from __future__ import annotations
+
+import sys
+
+PLAIN_MODULES = frozenset(sys.modules)  # what `python main.py` would have imported before its first line
+sys.path.pop(0)  # our own directory: user code must not find it
+GUEST_DIRECTORY = __file__.rpartition("/")[0]
+sys.path.append(GUEST_DIRECTORY)
+
+import base64
+import collections
+import errno
+import fcntl
+import gc
+import importlib
+import json
+import os
+import resource
+import select
+import socket
+import struct
+from typing import Any, NamedTuple
+
+import entry
+import frames
+import kernel
+
+sys.path.remove(GUEST_DIRECTORY)
+for name in ("entry", "frames", "kernel", "runner"):
+    del sys.modules[name]  # a request may bring files of these names
+
+CONTROL_FD = 3
+SIOCSIFFLAGS = 0x8914
+IFF_UP_RUNNING = 0x41
+
+
+class Child(NamedTuple):
+    """A process of ours that has not been reaped."""
+
+    sandbox: int
+    pid: int
+    is_user: bool  # the user process, else its pause
+
+
+class Zygote:
+    """State between two packets of the server."""
+
+    def __init__(self, control: socket.socket, config: dict[str, Any]) -> None:
+        self.control = control
+        self.pause = config["pause"]
+        self.boundaries = entry.Boundaries(
+            inodes=config["inodes"],
+            processes=config["processes"],
+            seccomp=kernel.SeccompProgram(base64.b64decode(config["seccomp"])),
+        )
+        self.epoll = select.epoll()
+        self.epoll.register(control, select.EPOLLIN)
+        self.children: dict[int, Child] = {}  # by pidfd
+        self.file_systems: dict[int, int] = {}  # by sandbox: descriptor of its tmpfs
+        self.outgoing: collections.deque[tuple[bytes, list[int]]] = collections.deque()
+        self.own_pid_namespace = os.open("/proc/self/ns/pid", os.O_RDONLY)
+        self.own_network_namespace = os.open("/proc/self/ns/net", os.O_RDONLY)
+
+    def serve(self) -> None:
+        """Do what packets and ended children ask for, until the server is gone."""
+        while True:
+            for fd, events in self.epoll.poll():
+                if fd in self.children:
+                    self.reap(fd)
+                    continue
+                if events & select.EPOLLOUT:
+                    self.flush()
+                if events & (select.EPOLLIN | select.EPOLLHUP):
+                    self.receive()
+
+    def receive(self) -> None:
+        """One packet of the server, with the descriptors that came along."""
+        packet, fds, _, _ = socket.recv_fds(self.control, frames.PACKET_MAX, 16)
+        if not packet:
+            os._exit(0)
+        kind, sandbox = frames.HEADER.unpack_from(packet)
+        body = packet[frames.HEADER.size :]
+        try:
+            if kind == frames.MAKE:
+                self.make(sandbox, body, fds)
+            elif kind == frames.RESIZE:
+                (size,) = frames.RESIZE_BODY.unpack(body)
+                kernel.reconfigure(self.file_systems[sandbox], {"size": str(size)})
+        except OSError as error:
+            self.send(frames.REFUSED, sandbox, str(error).encode())
+        finally:
+            for fd in fds:
+                os.close(fd)
+
+    def make(self, sandbox: int, body: bytes, fds: list[int]) -> None:
+        """A new sandbox that waits for its spec. `fds`: stdout, stderr, report, control, then its cgroups' files."""
+        uid, size = frames.MAKE_BODY.unpack(body)
+        kernel.unshare(kernel.CLONE_NEWNET | kernel.CLONE_NEWPID)
+        file_system = -1
+        try:
+            raise_loopback()
+            file_system = kernel.detached_tmpfs(self.boundaries.tmpfs_options(size))
+            pause = self.spawn_pause()
+            self.watch(Child(sandbox, pause, is_user=False))
+            user = os.fork()
+            if user == 0:
+                self.become_user_process(uid, file_system, fds)
+            self.watch(Child(sandbox, user, is_user=True))
+        except OSError:
+            if file_system >= 0:
+                os.close(file_system)
+            raise
+        finally:
+            kernel.setns(self.own_pid_namespace, kernel.CLONE_NEWPID)
+            kernel.setns(self.own_network_namespace, kernel.CLONE_NEWNET)
+        self.file_systems[sandbox] = file_system
+        pidfd = next(fd for fd, child in self.children.items() if child.pid == pause)
+        self.send(frames.MADE, sandbox, b"", [os.dup(pidfd)])
+
+    def spawn_pause(self) -> int:
+        """PID 1 of the next child's PID namespace; it inherits nothing, least of all an environment."""
+        close = [(os.POSIX_SPAWN_CLOSE, fd) for fd in (0, 1, 2)]
+        return os.posix_spawn(self.pause[0], self.pause, {}, file_actions=close)
+
+    def become_user_process(self, uid: int, file_system: int, fds: list[int]) -> None:
+        """In the fork: whatever happens, this never returns into the zygote's loop."""
+        try:
+            entry.enter(self.boundaries, uid, file_system, fds, PLAIN_MODULES)
+        finally:
+            os._exit(125)
+
+    def watch(self, child: Child) -> None:
+        pidfd = os.pidfd_open(child.pid)
+        self.children[pidfd] = child
+        self.epoll.register(pidfd, select.EPOLLIN)
+
+    def reap(self, pidfd: int) -> None:
+        """Take an ended child off the kernel's list, and tell the server if it was a user process."""
+        child = self.children.pop(pidfd)
+        self.epoll.unregister(pidfd)
+        os.close(pidfd)
+        _, status = os.waitpid(child.pid, 0)
+        if child.is_user:
+            self.send(frames.EXITED, child.sandbox, frames.EXITED_BODY.pack(status))
+        elif child.sandbox in self.file_systems:
+            os.close(self.file_systems.pop(child.sandbox))
+
+    def send(self, kind: int, sandbox: int, body: bytes, fds: list[int] = []) -> None:  # noqa: B006 - never changed
+        self.outgoing.append((frames.HEADER.pack(kind, sandbox) + body, fds))
+        self.flush()
+
+    def flush(self) -> None:
+        """Send what the socket takes; the rest when it takes more."""
+        while self.outgoing:
+            packet, fds = self.outgoing[0]
+            try:
+                socket.send_fds(self.control, [packet], fds, socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                break
+            except OSError as error:
+                if error.errno not in (errno.EPIPE, errno.ECONNRESET):
+                    raise
+                os._exit(0)
+            self.outgoing.popleft()
+            for fd in fds:
+                os.close(fd)
+        self.epoll.modify(self.control, select.EPOLLIN | (select.EPOLLOUT if self.outgoing else 0))
+
+
+def raise_loopback() -> None:
+    """Bring up `lo` in the network namespace that we are in: `localhost` works inside, alone."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+        fcntl.ioctl(any_socket, SIOCSIFFLAGS, struct.pack("16sh22x", b"lo", IFF_UP_RUNNING))
+
+
+def harden(limits: dict[str, int]) -> None:
+    """What all sandboxes inherit, so that none of them pays for it."""
+    kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
+    kernel.drop_bounding_set()
+    for name, value in limits.items():
+        number = getattr(resource, name)
+        _, hard = resource.getrlimit(number)
+        value = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        resource.setrlimit(number, (value, value))
+    os.umask(0o022)
+
+
+def main() -> None:
+    """Warm up, then serve."""
+    control = socket.socket(fileno=CONTROL_FD)
+    config = json.loads(control.recv(frames.PACKET_MAX * 4))
+    harden(config["rlimits"])
+    for name in config["preload"]:
+        importlib.import_module(name)
+    entry.runner.warm_up()
+    zygote = Zygote(control, config)
+    gc.collect()
+    gc.freeze()
+    control.send(b"ready")
+    zygote.serve()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,168 @@
+"""The native backend: a box for each interpreter, a small pool of sandboxes in each, cgroups where they can be had."""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+from collections import deque
+from collections.abc import Sequence
+from contextlib import suppress
+
+import structlog
+
+from ...model.errors import BackendError
+from ...model.spec import MEBIBYTE, ExecutionSpec, Interpreter, Limits
+from .box import Box
+from .cgroups import Cgroup, CgroupTree, find_hierarchies
+from .identities import choose_identities
+from .sandbox import NativeSandbox
+
+PROCESSES_MAX = 256
+WATCH_INTERVAL = 0.1  # seconds
+log = structlog.get_logger()
+
+
+class NativeBackend:
+    """Implements `Backend`."""
+
+    name = "native"
+
+    def __init__(
+        self, interpreters: Sequence[Interpreter], *, default_python: str, default_limits: Limits, pool_size: int
+    ) -> None:
+        self._interpreters = {interpreter.minor_version: interpreter for interpreter in interpreters}
+        self._default_python = default_python
+        self._limits = default_limits
+        self._pool_size = pool_size
+        self._identities = choose_identities()
+        self._boxes: dict[str, Box] = {}
+        self._pools: dict[str, deque[NativeSandbox]] = {version: deque() for version in self._interpreters}
+        self._starting = asyncio.Lock()
+        self._cgroups: CgroupTree | None = None
+        self._cgroup_number = 0
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._refilling: set[str] = set()
+
+    @property
+    def interpreters(self) -> Sequence[Interpreter]:
+        """Newest first."""
+        return tuple(self._interpreters.values())
+
+    async def start(self) -> None:
+        """Make the default interpreter's box and its pool; see `Backend.start`."""
+        if not self._interpreters:
+            raise BackendError("no CPython 3.9 or later was found: install one, for example with `uv python install`")
+        _raise_open_files_limit()
+        _become_last_choice_of_oom_killer()
+        try:
+            self._cgroups = CgroupTree(find_hierarchies())
+        except OSError as error:
+            log.warning("no cgroups, limits are weaker", reason=str(error))
+        version = self._default_python if self._default_python in self._interpreters else next(iter(self._interpreters))
+        await self._refill(version)
+        self._spawn(self._watch())
+
+    async def acquire(self, spec: ExecutionSpec) -> NativeSandbox:
+        """One from the pool, else one made now; see `Backend.acquire`."""
+        pool = self._pools[spec.python]
+        sandbox = None
+        while pool and sandbox is None:
+            candidate = pool.popleft()
+            if candidate.is_usable:
+                sandbox = candidate
+            else:
+                self._spawn(candidate.destroy())
+        if sandbox is None:
+            sandbox = await self._make(spec.python)
+        if spec.python not in self._refilling:
+            self._refilling.add(spec.python)
+            self._spawn(self._refill(spec.python))
+        try:
+            sandbox.set_limits(spec, PROCESSES_MAX)
+        except OSError as error:
+            await sandbox.destroy()
+            raise BackendError(f"the limits could not be set: {error}") from error
+        return sandbox
+
+    async def close(self) -> None:
+        """See `Backend.close`."""
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*(box.close() for box in self._boxes.values()))
+        if self._cgroups is not None:
+            self._cgroups.close()
+
+    async def _make(self, version: str) -> NativeSandbox:
+        box = await self._box(version)
+        cgroup = self._make_cgroup()
+        disk_bytes = min(self._limits.disk_mb, self._limits.memory_mb) * MEBIBYTE
+        return await box.make(cgroup, disk_bytes)
+
+    async def _box(self, version: str) -> Box:
+        """The interpreter's box, started when first asked for and again when it has died."""
+        async with self._starting:
+            box = self._boxes.get(version)
+            if box is None or not box.is_alive:
+                box = Box(self._interpreters[version], self._identities, PROCESSES_MAX)
+                await box.start()
+                self._boxes[version] = box
+            return box
+
+    def _make_cgroup(self) -> Cgroup | None:
+        if self._cgroups is None:
+            return None
+        self._cgroup_number += 1
+        try:
+            cgroup = self._cgroups.create(self._cgroup_number)
+            cgroup.set_limits(
+                memory_bytes=self._limits.memory_mb * MEBIBYTE,
+                processes=PROCESSES_MAX,
+                cpu_shares=self._limits.cpu_shares,
+            )
+        except OSError as error:
+            raise BackendError(f"no cgroup for a sandbox: {error}") from error
+        return cgroup
+
+    async def _refill(self, version: str) -> None:
+        """Make sandboxes until the pool is full, off the path of requests."""
+        self._refilling.add(version)
+        pool = self._pools[version]
+        try:
+            while len(pool) < self._pool_size:
+                pool.append(await self._make(version))
+            if not self._pool_size:
+                await self._box(version)
+        finally:
+            self._refilling.discard(version)
+
+    async def _watch(self) -> None:
+        """End what has run out of memory, also where the process that the kernel killed was just a child."""
+        while True:
+            await asyncio.sleep(WATCH_INTERVAL)
+            for box in self._boxes.values():
+                for sandbox in box.running():
+                    with suppress(OSError):
+                        sandbox.check_memory()
+
+    def _spawn(self, work: object) -> None:
+        task: asyncio.Task[None] = asyncio.create_task(work)  # type: ignore[arg-type]
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("the pool could not be filled", error=str(error))
+
+
+def _raise_open_files_limit() -> None:
+    """A sandbox takes five descriptors."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _become_last_choice_of_oom_killer() -> None:
+    """With privilege; without it, the boxes make themselves the first choice."""
+    with suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
+        file.write("-900")

@@ -1,0 +1,233 @@
+"""The server's end of a box: starts its zygote, asks it for sandboxes, hears of processes that ended.
+
+One packet to the zygote at a time asks for a sandbox; its answer brings the descriptor (a pidfd) by which the sandbox
+is killed and known to be gone. When the zygote dies, every sandbox of the box dies with it and is told so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections import deque
+from importlib.resources import as_file, files
+
+from ...guest import frames
+from ...model.errors import BackendError
+from ...model.spec import Interpreter
+from . import seccomp
+from .cgroups import Cgroup
+from .identities import Identities
+from .plan import PAUSE_PATH, plan_box
+from .sandbox import NativeSandbox, Pipes
+
+START_TIMEOUT = 30.0  # seconds; a box takes about 0.2
+MAKE_TIMEOUT = 10.0  # seconds; a sandbox takes a few milliseconds
+OOM_SCORE_ADJ = 900
+INODES = 1 << 17
+RLIMITS = {
+    "RLIMIT_CORE": 1,  # bytes; 0 would still start a core_pattern program of the host's
+    "RLIMIT_NOFILE": 1024,
+    "RLIMIT_MEMLOCK": 8 << 20,
+}
+PRELOAD = (
+    "argparse", "base64", "bisect", "collections.abc", "contextlib", "copy", "csv", "dataclasses", "datetime",
+    "decimal", "enum", "fractions", "functools", "glob", "hashlib", "heapq", "inspect", "io", "itertools", "json",
+    "logging", "math", "operator", "os", "pathlib", "pickle", "pprint", "random", "re", "shutil", "statistics",
+    "string", "subprocess", "tempfile", "textwrap", "threading", "time", "traceback", "types", "typing", "uuid",
+)  # fmt: skip
+
+
+class Box:
+    """A zygote and what is forked from it."""
+
+    def __init__(self, interpreter: Interpreter, identities: Identities, processes: int) -> None:
+        self.interpreter = interpreter
+        self._identities = identities
+        self._processes = processes
+        self._number = 0
+        self._free_uids = deque(range(1, identities.count) if identities.has_own_uids else ())
+        self._sandboxes: dict[int, NativeSandbox] = {}
+        self._making = asyncio.Lock()
+        self._answer: asyncio.Future[int] | None = None
+        self._guardian: subprocess.Popen[bytes] | None = None
+        self._control: socket.socket | None = None
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it can still make sandboxes."""
+        return self._control is not None
+
+    async def start(self) -> None:
+        """Start the zygote; BackendError says which step of the box failed, and how."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        ours.setblocking(False)
+        try:
+            async with asyncio.timeout(START_TIMEOUT):
+                await self._launch(ours, theirs)
+        except (OSError, TimeoutError) as error:
+            ours.close()
+            self._end_guardian()
+            raise BackendError(f"no box for Python {self.interpreter.version}: {error}") from error
+        finally:
+            theirs.close()
+        self._control = ours
+        asyncio.get_running_loop().add_reader(ours, self._receive)
+
+    async def _launch(self, ours: socket.socket, theirs: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        with as_file(files("python_executor.guest")) as guest:
+            fd = theirs.fileno()
+            argv = [self.interpreter.executable, "-I", "-S", str(guest / "box.py"), str(fd), str(os.getpid())]
+            # Not asyncio's: the box dies with the thread that started it, and must be waited for without a loop.
+            self._guardian = subprocess.Popen(  # noqa: ASYNC220
+                argv, pass_fds=[fd], stdin=subprocess.DEVNULL, env={}, cwd="/"
+            )
+        theirs.close()
+        plan = plan_box(
+            self.interpreter, has_own_uids=self._identities.has_own_uids, oom_score_adj=OOM_SCORE_ADJ
+        ).message()
+        data = json.dumps(plan).encode()
+        await loop.sock_sendall(ours, len(data).to_bytes(8, "big"))
+        for start in range(0, len(data), frames.PACKET_MAX):
+            await loop.sock_sendall(ours, data[start : start + frames.PACKET_MAX])
+        await self._expect(ours, b"map")
+        self._identities.map(self._guardian.pid)
+        await loop.sock_sendall(ours, b"!")
+        await loop.sock_sendall(ours, json.dumps(self._zygote_config()).encode())
+        await self._expect(ours, b"ready")
+
+    async def _expect(self, ours: socket.socket, word: bytes) -> None:
+        answer = await asyncio.get_running_loop().sock_recv(ours, 4096)
+        if answer != word:
+            raise OSError(answer.decode(errors="replace") or "its process died")
+
+    def _zygote_config(self) -> dict[str, object]:
+        return {
+            "pause": [PAUSE_PATH],
+            "inodes": INODES,
+            "processes": self._processes,
+            "rlimits": RLIMITS,
+            "preload": PRELOAD,
+            "seccomp": base64.b64encode(seccomp.program()).decode(),
+        }
+
+    async def make(self, cgroup: Cgroup | None, disk_bytes: int) -> NativeSandbox:
+        """A sandbox that waits for its spec. Raises BackendError."""
+        pipes = Pipes()
+        sandbox: NativeSandbox | None = None
+        try:
+            async with asyncio.timeout(MAKE_TIMEOUT):
+                sandbox = await self._request(pipes, cgroup, disk_bytes)
+                await sandbox.wait_until_ready()
+            return sandbox
+        except (OSError, TimeoutError) as error:
+            if sandbox is not None:
+                await sandbox.destroy()
+            else:
+                pipes.close()
+                if cgroup is not None:
+                    cgroup.remove()
+            raise BackendError(f"no sandbox for Python {self.interpreter.version}: {error or 'timed out'}") from error
+
+    async def _request(self, pipes: Pipes, cgroup: Cgroup | None, disk_bytes: int) -> NativeSandbox:
+        async with self._making:
+            if self._control is None:
+                raise OSError("the zygote has died")
+            self._number += 1
+            number, uid = self._number, self._free_uids.popleft() if self._free_uids else 0
+            packet = frames.HEADER.pack(frames.MAKE, number) + frames.MAKE_BODY.pack(uid, disk_bytes)
+            joins = cgroup.open_to_join() if cgroup is not None else []
+            self._answer = asyncio.get_running_loop().create_future()
+            try:
+                socket.send_fds(self._control, [packet], [*pipes.guest_ends(), *joins])
+                pidfd = await self._answer
+            except BaseException:
+                self._give_back(uid)
+                raise
+            finally:
+                self._answer = None
+                for fd in joins:
+                    os.close(fd)
+            pipes.close_guest_ends()
+            sandbox = NativeSandbox(self, number, uid, pipes, pidfd, cgroup, disk_bytes)
+            self._sandboxes[number] = sandbox
+            return sandbox
+
+    def resize(self, number: int, disk_bytes: int) -> None:
+        """Change how much the files of a waiting sandbox may take."""
+        if self._control is None:
+            raise BackendError("the zygote has died")
+        self._control.send(frames.HEADER.pack(frames.RESIZE, number) + frames.RESIZE_BODY.pack(disk_bytes))
+
+    def forget(self, number: int, uid: int) -> None:
+        """A sandbox is gone: its uid may be another's."""
+        if self._sandboxes.pop(number, None) is not None:
+            self._give_back(uid)
+
+    def _give_back(self, uid: int) -> None:
+        if uid:
+            self._free_uids.append(uid)
+
+    def running(self) -> list[NativeSandbox]:
+        """The sandboxes that run code now."""
+        return [sandbox for sandbox in self._sandboxes.values() if sandbox.is_running]
+
+    def _receive(self) -> None:
+        """One packet of the zygote. It is ours, but what it runs beside is not: lengths are checked all the same."""
+        control = self._control
+        if control is None:
+            return
+        try:
+            packet, fds, _, _ = socket.recv_fds(control, frames.PACKET_MAX, 1, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return
+        except OSError:
+            packet, fds = b"", []
+        if len(packet) < frames.HEADER.size:
+            self._lose()
+            return
+        kind, number = frames.HEADER.unpack_from(packet)
+        body = packet[frames.HEADER.size :]
+        answer = self._answer if self._answer is not None and not self._answer.done() else None
+        if kind == frames.MADE and fds and answer is not None and number == self._number:
+            answer.set_result(fds.pop())
+        elif kind == frames.REFUSED and answer is not None and number == self._number:
+            answer.set_exception(OSError(body.decode(errors="replace")))
+        elif kind == frames.EXITED and number in self._sandboxes:
+            (status,) = frames.EXITED_BODY.unpack(body)
+            self._sandboxes[number].user_process_ended(status)
+        for fd in fds:
+            os.close(fd)
+
+    def _lose(self) -> None:
+        """The zygote is dead, and with it all that runs in the box."""
+        if self._control is not None:
+            asyncio.get_running_loop().remove_reader(self._control)
+            self._control.close()
+            self._control = None
+        self._end_guardian()
+        if self._answer is not None and not self._answer.done():
+            self._answer.set_exception(OSError("the zygote has died"))
+        for sandbox in list(self._sandboxes.values()):
+            sandbox.box_died()
+
+    def _end_guardian(self) -> None:
+        if self._guardian is not None:
+            self._guardian.send_signal(signal.SIGKILL)
+            self._guardian.wait()
+            self._guardian = None
+
+    async def close(self) -> None:
+        """Destroy all sandboxes, then the zygote."""
+        await asyncio.gather(*(sandbox.destroy() for sandbox in list(self._sandboxes.values())))
+        self._lose()
+
+
+if sys.platform != "linux":
+    raise ImportError("the native backend needs Linux")

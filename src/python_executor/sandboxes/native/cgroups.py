@@ -1,0 +1,241 @@
+"""Control groups: memory, processes and CPU of one sandbox, on v1, v2 and hybrid.
+
+    <our own cgroup>/python-executor-<random>/     this server's, locked with flock while the server lives
+                        └── <number>/              one sandbox's; removed when nothing of it is left
+
+On v1 each controller has a tree of its own and the same directories in each. On v2 there is one tree; the server moves
+itself into a leaf first, since a group with processes can't pass controllers on. Directories that a killed server left
+are found by their lock, which died with it, and removed at the next start.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+import signal
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from ...model.events import Usage
+
+PREFIX = "python-executor-"
+NEEDED = frozenset({"memory", "pids", "cpu"})
+
+
+@dataclass(frozen=True, slots=True)
+class Hierarchy:
+    """Where one tree of cgroups is mounted and which of its groups we are in."""
+
+    version: int
+    controllers: frozenset[str]
+    directory: Path  # our own group's
+
+
+def find_hierarchies(proc_self: Path = Path("/proc/self")) -> list[Hierarchy]:
+    """All trees with controllers that we need, from /proc/self/cgroup and /proc/self/mountinfo."""
+    own_groups: dict[frozenset[str], str] = {}
+    for line in (proc_self / "cgroup").read_text().splitlines():
+        _, controllers, group = line.split(":", 2)
+        own_groups[frozenset(controllers.split(",")) - {""}] = group
+    found = []
+    for line in (proc_self / "mountinfo").read_text().splitlines():
+        fields = line.split(" ")
+        root, mount_point = fields[3], fields[4]
+        kind, _, options = fields[fields.index("-") + 1 :]
+        if kind == "cgroup2":
+            directory = _below(mount_point, root, own_groups.get(frozenset(), "/"))
+            found.append(Hierarchy(2, _listed(directory / "cgroup.controllers") & NEEDED, directory))
+        elif kind == "cgroup":
+            mounted = frozenset(options.split(","))
+            for names, group in own_groups.items():
+                if names and names <= mounted and names & (NEEDED | {"cpuacct"}):
+                    found.append(Hierarchy(1, names, _below(mount_point, root, group)))
+    return [hierarchy for hierarchy in found if hierarchy.controllers]
+
+
+def _below(mount_point: str, root: str, group: str) -> Path:
+    """The directory of a group, where a mount may show just a part of the tree."""
+    inner = group.removeprefix(root) if root != "/" else group
+    return Path(mount_point) / inner.lstrip("/")
+
+
+def _listed(path: Path) -> frozenset[str]:
+    try:
+        return frozenset(path.read_text().split())
+    except OSError:
+        return frozenset()
+
+
+class Cgroup:
+    """The cgroups of one sandbox, one directory in each hierarchy."""
+
+    def __init__(self, directories: dict[Path, Hierarchy]) -> None:
+        self._directories = directories
+        self._by_controller = {name: path for path, tree in directories.items() for name in tree.controllers}
+        self._version = {name: tree.version for tree in directories.values() for name in tree.controllers}
+        self._oom_kills_before = 0
+        for path in directories:
+            path.mkdir()
+        self._oom_kills_before = self._count_oom_kills()
+
+    def set_limits(self, *, memory_bytes: int, processes: int, cpu_shares: int) -> None:
+        """Bound what the group may use, swap included; the CPU share is a weight."""
+        self._write("pids", "pids.max", processes)
+        if self._version["memory"] == 1:
+            self._write("memory", "memory.limit_in_bytes", memory_bytes)
+            self._write_if_there("memory", "memory.memsw.limit_in_bytes", memory_bytes)
+        else:
+            self._write("memory", "memory.max", memory_bytes)
+            self._write_if_there("memory", "memory.swap.max", 0)
+            self._write_if_there("memory", "memory.oom.group", 1)
+        if self._version["cpu"] == 1:
+            self._write("cpu", "cpu.shares", max(2, cpu_shares))
+        else:
+            self._write("cpu", "cpu.weight", weight_from_shares(cpu_shares))
+
+    def open_to_join(self) -> list[int]:
+        """Descriptors; a process that writes "0" to each has joined. The caller closes them."""
+        name = {1: "tasks", 2: "cgroup.procs"}
+        return [
+            os.open(path / name[tree.version], os.O_WRONLY | os.O_CLOEXEC) for path, tree in self._directories.items()
+        ]
+
+    def was_out_of_memory(self) -> bool:
+        """Whether the kernel has killed a process of the group for its memory."""
+        return self._count_oom_kills() > self._oom_kills_before
+
+    def usage(self) -> Usage:
+        """What the kernel has counted so far."""
+        if self._version["memory"] == 1:
+            peak = self._read("memory", "memory.max_usage_in_bytes")
+        else:
+            peak = self._read("memory", "memory.peak")
+        if "cpuacct" in self._by_controller:
+            cpu_ms = int(self._read("cpuacct", "cpuacct.usage") or 0) // 1_000_000
+        else:
+            cpu_ms = self._keyed("cpu", "cpu.stat").get("usage_usec", 0) // 1000
+        return Usage(cpu_ms=cpu_ms, memory_peak_bytes=int(peak or 0))
+
+    def remove(self) -> bool:
+        """Remove the directories; False while something of the sandbox is still there."""
+        for path in list(self._directories):
+            try:
+                path.rmdir()
+            except FileNotFoundError:
+                pass
+            except OSError:
+                return False
+            del self._directories[path]
+        return True
+
+    def _count_oom_kills(self) -> int:
+        name = "memory.oom_control" if self._version["memory"] == 1 else "memory.events"
+        return self._keyed("memory", name).get("oom_kill", 0)
+
+    def _keyed(self, controller: str, name: str) -> dict[str, int]:
+        lines = (line.split() for line in self._read(controller, name).splitlines())
+        return {key: int(value) for key, value in lines}
+
+    def _read(self, controller: str, name: str) -> str:
+        try:
+            with open(self._by_controller[controller] / name) as file:
+                return file.read()
+        except FileNotFoundError:
+            return ""
+
+    def _write(self, controller: str, name: str, value: int) -> None:
+        with open(self._by_controller[controller] / name, "w") as file:
+            file.write(str(value))
+
+    def _write_if_there(self, controller: str, name: str, value: int) -> None:
+        with suppress(FileNotFoundError):
+            self._write(controller, name, value)
+
+
+class CgroupTree:
+    """This server's part of the machine's cgroups."""
+
+    def __init__(self, hierarchies: list[Hierarchy]) -> None:
+        """Takes what it needs of `hierarchies`; OSError where we may not make groups there."""
+        self._hierarchies = hierarchies
+        missing = NEEDED - {name for tree in hierarchies for name in tree.controllers}
+        if missing:
+            raise FileNotFoundError(f"no cgroup controller for {', '.join(sorted(missing))}")
+        self._name = PREFIX + secrets.token_hex(6)
+        self._locks: list[int] = []
+        try:
+            for tree in hierarchies:
+                sweep(tree.directory)
+                self._claim(tree)
+        except OSError:
+            self.close()
+            raise
+
+    def _claim(self, tree: Hierarchy) -> None:
+        if tree.version == 2:
+            _make_room_for_controllers(tree)
+        own = tree.directory / self._name
+        while not own.exists():  # another server that starts now may take it for a dead one's, until it is locked
+            own.mkdir()
+            with suppress(FileNotFoundError):
+                self._locks.append(lock := os.open(own, os.O_RDONLY | os.O_CLOEXEC))
+                fcntl.flock(lock, fcntl.LOCK_EX)
+        if tree.version == 2:
+            _pass_on(own, tree.controllers)
+
+    def create(self, number: int) -> Cgroup:
+        """New groups for one sandbox."""
+        return Cgroup({tree.directory / self._name / str(number): tree for tree in self._hierarchies})
+
+    def close(self) -> None:
+        """Remove what is ours; whatever is not empty yet goes at the next start."""
+        for tree in self._hierarchies:
+            with suppress(OSError):
+                (tree.directory / self._name).rmdir()
+        for lock in self._locks:
+            os.close(lock)
+        self._locks.clear()
+
+
+def _make_room_for_controllers(tree: Hierarchy) -> None:
+    """Move ourselves into a leaf, so that our group may have children with controllers."""
+    leaf = tree.directory / "server.python-executor"
+    leaf.mkdir(exist_ok=True)
+    (leaf / "cgroup.procs").write_text("0")
+    _pass_on(tree.directory, tree.controllers)
+
+
+def _pass_on(directory: Path, controllers: frozenset[str]) -> None:
+    (directory / "cgroup.subtree_control").write_text(" ".join(f"+{name}" for name in sorted(controllers)))
+
+
+def sweep(directory: Path) -> None:
+    """Remove groups whose server is dead: their lock is free. Their processes died with it, or die now."""
+    for own in directory.glob(PREFIX + "*"):
+        with suppress(OSError):
+            lock = os.open(own, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                _remove_tree(own)
+            finally:
+                os.close(lock)
+
+
+def _remove_tree(own: Path) -> None:
+    for group in [*own.glob("*/"), own]:
+        for pid in _processes(group):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        group.rmdir()
+
+
+def _processes(group: Path) -> Iterator[int]:
+    return (int(pid) for pid in (group / "cgroup.procs").read_text().split() if pid != "0")
+
+
+def weight_from_shares(shares: int) -> int:
+    """v2's weight for v1's shares, as runc converts them: 2-262144 to 1-10000."""
+    return max(1, min(10_000, 1 + (shares - 2) * 9999 // 262_142))

@@ -1,0 +1,148 @@
+"""What a box is made of, as data: computed here without privilege, carried out by guest/box.py.
+
+The root holds only what Python needs. Of the host it shows, read-only, `/usr/bin`, `/usr/lib` and their like, zone data
+and the interpreter; never `/usr/local`, `/home`, the host's `/etc` or any file that is somebody's own. An interpreter
+from elsewhere appears as `/python`. Packages installed into an interpreter are hidden: they are the operator's.
+"""
+
+from __future__ import annotations
+
+import os
+from base64 import b64encode
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from ...model.spec import Interpreter
+from . import pause
+
+GUEST_DIRECTORY = "/guest"
+PYTHON_PREFIX = "/python"
+PAUSE_PATH = "/guest/pause"
+_GUEST_FILES = ("entry.py", "frames.py", "kernel.py", "runner.py", "zygote.py")
+_SYSTEM_DIRECTORIES = ("/usr/bin", "/usr/lib", "/usr/lib32", "/usr/lib64", "/usr/libx32", "/usr/share/zoneinfo")
+_SYSTEM_LINKS = ("/bin", "/lib", "/lib32", "/lib64", "/libx32")  # directories of their own on an unmerged system
+_DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
+_MOUNT_POINTS = ("/dev/pts", "/dev/shm", "/proc", "/root", "/run", "/tmp", "/var/tmp", "/work")  # noqa: S108
+_DEVICE_LINKS = (
+    ("/proc/self/fd", "/dev/fd"),
+    ("/proc/self/fd/0", "/dev/stdin"),
+    ("/proc/self/fd/1", "/dev/stdout"),
+    ("/proc/self/fd/2", "/dev/stderr"),
+    ("pts/ptmx", "/dev/ptmx"),
+)
+_ETC = {
+    "/etc/passwd": "root:x:0:0:root:/root:/usr/sbin/nologin\n"
+    "sandbox:x:1000:1000:sandbox:/work:/bin/sh\n"
+    "nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n",
+    "/etc/group": "root:x:0:\nsandbox:x:1000:\nnogroup:x:65534:\n",
+    "/etc/hosts": "127.0.0.1 localhost sandbox\n::1 localhost\n",
+    "/etc/hostname": "sandbox\n",
+    "/etc/nsswitch.conf": "passwd: files\ngroup: files\nhosts: files dns\n",
+    "/etc/resolv.conf": "",
+}
+_LDCONFIG = "/sbin/ldconfig"
+
+
+@dataclass(frozen=True, slots=True)
+class BoxPlan:
+    """Everything that guest/box.py carries out, in its order."""
+
+    argv: tuple[str, ...]
+    env: dict[str, str]
+    binds: tuple[tuple[str, str], ...]  # source on the host, target in the box
+    symlinks: tuple[tuple[str, str], ...]  # target, path
+    files: dict[str, str]
+    hidden: tuple[str, ...]  # directories that an empty one is mounted over
+    ldconfig: str | None  # program that makes the loader find a libpython of the interpreter's own
+    has_own_uids: bool  # the box's uids are a range of the host's, not just the server's own
+    oom_score_adj: int
+    directories: tuple[str, ...] = _MOUNT_POINTS
+    hostname: str = "sandbox"
+    programs: dict[str, bytes] = field(default_factory=lambda: {PAUSE_PATH: pause.program()})
+
+    def message(self) -> dict[str, Any]:
+        """As JSON for guest/box.py."""
+        data = {name: getattr(self, name) for name in self.__slots__}
+        data["programs"] = {path: b64encode(code).decode() for path, code in self.programs.items()}
+        data["pause"] = b64encode(pause.program()).decode()
+        return data
+
+    def describe(self) -> list[str]:
+        """One line for each thing of the host's that the code can see."""
+        return [f"{target} shows {source}, read-only" for source, target in self.binds]
+
+
+def plan_box(interpreter: Interpreter, *, has_own_uids: bool, oom_score_adj: int) -> BoxPlan:
+    """The box for one interpreter."""
+    python, binds, hidden = _interpreter(interpreter)
+    system_binds, links = _system()
+    has_own_library = any(target.startswith(PYTHON_PREFIX) for _, target in binds)
+    directory = os.path.dirname(python)
+    return BoxPlan(
+        argv=(python, "-u", f"{GUEST_DIRECTORY}/zygote.py"),
+        env={"PATH": f"{directory}:/usr/bin:/bin", "HOME": "/work", "LANG": "C.UTF-8"},
+        binds=(*system_binds, *binds, *((device, device) for device in _DEVICES)),
+        symlinks=(*links, *_alternatives(), *_DEVICE_LINKS),
+        files={**_ETC, "/etc/ld.so.conf": f"{PYTHON_PREFIX}/lib\n", **_guest_files()},
+        hidden=hidden,
+        ldconfig=_LDCONFIG if has_own_library and os.path.exists(_LDCONFIG) else None,
+        has_own_uids=has_own_uids,
+        oom_score_adj=oom_score_adj,
+    )
+
+
+def _guest_files() -> dict[str, str]:
+    package = files("python_executor.guest")
+    return {f"{GUEST_DIRECTORY}/{name}": package.joinpath(name).read_text() for name in _GUEST_FILES}
+
+
+def _system() -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+    """Binds and symlinks that make the system's programs and libraries appear where they are."""
+    binds = [(path, path) for path in _SYSTEM_DIRECTORIES if os.path.isdir(path) and not os.path.islink(path)]
+    links = []
+    for path in (*_SYSTEM_DIRECTORIES, *_SYSTEM_LINKS):
+        if os.path.islink(path):
+            links.append((os.readlink(path), path))
+        elif path in _SYSTEM_LINKS and os.path.isdir(path):
+            binds.append((path, path))
+    return binds, links
+
+
+def _alternatives() -> Iterator[tuple[str, str]]:
+    """Debian's `/usr/bin/awk` leads through `/etc/alternatives`: the links there that lead back below `/usr`."""
+    directory = Path("/etc/alternatives")
+    if directory.is_dir():
+        for link in sorted(directory.iterdir()):
+            if link.is_symlink() and (target := os.readlink(link)).startswith(("/usr/bin/", "/usr/lib/")):
+                yield target, str(link)
+
+
+def _interpreter(interpreter: Interpreter) -> tuple[str, list[tuple[str, str]], tuple[str, ...]]:
+    """Its path in the box, the binds that put it there, and its directories of packages."""
+    name = f"python{interpreter.minor_version}"
+    if interpreter.prefix == "/usr":
+        packages = (
+            f"/usr/lib/{name}/site-packages",
+            "/usr/lib/python3/dist-packages",
+            f"/usr/lib/{name}/dist-packages",
+        )
+        return interpreter.executable, [], tuple(path for path in packages if os.path.isdir(path))
+    if interpreter.prefix == "/usr/local":
+        binds = list(_pieces(interpreter, name))
+    else:
+        binds = [(interpreter.prefix, PYTHON_PREFIX)]
+    relative = f"lib/{name}/site-packages"
+    hidden = (f"{PYTHON_PREFIX}/{relative}",) if os.path.isdir(f"{interpreter.prefix}/{relative}") else ()
+    return f"{PYTHON_PREFIX}/bin/{name}", binds, hidden
+
+
+def _pieces(interpreter: Interpreter, name: str) -> Iterator[tuple[str, str]]:
+    """Just the interpreter, from a prefix that holds other things too."""
+    yield interpreter.executable, f"{PYTHON_PREFIX}/bin/{name}"
+    library = Path(interpreter.prefix, "lib")
+    yield str(library / name), f"{PYTHON_PREFIX}/lib/{name}"
+    for path in library.glob(f"libpython{interpreter.minor_version}*.so*"):
+        yield str(path), f"{PYTHON_PREFIX}/lib/{path.name}"

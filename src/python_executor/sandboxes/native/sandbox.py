@@ -1,0 +1,332 @@
+"""The server's end of one sandbox: sends the spec in, turns what comes out into events, kills, sees that it is gone.
+
+What may come out, and is never trusted: bytes on the pipes of stdout and stderr, frames on the report pipe. What tells
+the truth: the pidfd of the sandbox's PID 1 (readable once every process inside is gone), the exit status that the
+zygote reaped, the cgroup. An `EXIT` frame ends the run at once, since plain code sends it after its last byte of
+output; a forged one ends its forger. Whatever ends the run, the sandbox is killed first and the pipes are read after,
+at most as much as they can hold.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import json
+import os
+import signal
+import socket
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from ...guest import frames
+from ...model.errors import BackendError
+from ...model.events import Event, Exited, Stderr, Stdout, Termination, Usage
+from ...model.spec import MEBIBYTE, DirectoryEntry, ExecutionSpec, FileEntry, SymlinkEntry
+from ..base import Emit
+from . import watch
+from .cgroups import Cgroup
+from .report import ReportReader
+
+if TYPE_CHECKING:
+    from .box import Box
+
+READ_SIZE = 1 << 16
+REMOVAL_TRIES = 50
+
+
+class Pipes:
+    """The descriptors between us and one sandbox."""
+
+    def __init__(self) -> None:
+        self.stdout, self._guest_stdout = os.pipe2(os.O_CLOEXEC)
+        self.stderr, self._guest_stderr = os.pipe2(os.O_CLOEXEC)
+        self.report, self._guest_report = os.pipe2(os.O_CLOEXEC)
+        self.control, self._guest_control = socket.socketpair()
+        self.control.setblocking(False)
+        for fd in (self.stdout, self.stderr, self.report):
+            os.set_blocking(fd, False)
+
+    def guest_ends(self) -> list[int]:
+        """In the order in which guest/entry.py takes them."""
+        return [self._guest_stdout, self._guest_stderr, self._guest_report, self._guest_control.fileno()]
+
+    def close_guest_ends(self) -> None:
+        """The sandbox has its own now."""
+        for fd in (self._guest_stdout, self._guest_stderr, self._guest_report):
+            os.close(fd)
+        self._guest_control.close()
+
+    def close(self) -> None:
+        """Both ends, of a sandbox that was never made."""
+        self.close_guest_ends()
+        self.close_host_ends()
+
+    def close_host_ends(self) -> None:
+        """Ours, at the end."""
+        for fd in (self.stdout, self.stderr, self.report):
+            os.close(fd)
+        self.control.close()
+
+
+class NativeSandbox:
+    """Implements `Sandbox`."""
+
+    def __init__(
+        self, box: Box, number: int, uid: int, pipes: Pipes, pidfd: int, cgroup: Cgroup | None, disk_bytes: int
+    ) -> None:
+        self._box = box
+        self._number = number
+        self._uid = uid
+        self._pipes = pipes
+        self._pidfd = pidfd
+        self._cgroup = cgroup
+        self._disk_bytes = disk_bytes
+        self._emit: Emit | None = None
+        self._memory_bytes = 0
+        self._over_memory = False
+        self._usage_seen = Usage()
+        self._report = ReportReader()
+        self._failure: str | None = None
+        self._started = False
+        self._status: int | None = None
+        loop = asyncio.get_running_loop()
+        self._ended: asyncio.Future[None] = loop.create_future()
+        self._gone: asyncio.Future[None] = loop.create_future()
+        self._destroyed: asyncio.Task[None] | None = None
+        loop.add_reader(pidfd, self._on_gone)
+
+    @property
+    def python(self) -> str:
+        """Full version of its interpreter."""
+        return self._box.interpreter.version
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it has been given its spec and has not ended."""
+        return self._emit is not None and not self._ended.done()
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether it still waits for a spec."""
+        return self._emit is None and not self._ended.done() and self._destroyed is None
+
+    async def wait_until_ready(self) -> None:
+        """Until every boundary is up; OSError says which could not be made."""
+        word = await asyncio.get_running_loop().sock_recv(self._pipes.control, 4096)
+        if word != frames.READY:
+            raise OSError(word.removeprefix(frames.FAILED).decode(errors="replace") or "it died on its way in")
+
+    def set_limits(self, spec: ExecutionSpec, processes: int) -> None:
+        """Put the spec's limits in force, before its code is there."""
+        self._memory_bytes = spec.limits.memory_mb * MEBIBYTE
+        disk_bytes = min(spec.limits.disk_mb * MEBIBYTE, self._memory_bytes)
+        if disk_bytes != self._disk_bytes:
+            self._box.resize(self._number, disk_bytes)
+        if self._cgroup is not None:
+            self._cgroup.set_limits(
+                memory_bytes=self._memory_bytes, processes=processes, cpu_shares=spec.limits.cpu_shares
+            )
+
+    async def run(self, spec: ExecutionSpec, emit: Emit) -> None:
+        """Run the spec; see `Sandbox.run`."""
+        self._emit = emit
+        self._listen()
+        sending = asyncio.create_task(self._send(spec))
+        try:
+            await asyncio.wait({self._ended, sending}, return_when=asyncio.FIRST_COMPLETED)
+            await self._ended
+        finally:
+            sending.cancel()
+            self._stop_listening()
+            self.kill()
+        self._read_rest()
+        exited = self._classify()
+        for event in (*self._report.events, exited):
+            emit(event)
+
+    # --- in ---
+
+    async def _send(self, spec: ExecutionSpec) -> None:
+        """The spec, its files, its stdin. A guest that died on the way is noticed by its exit, not here."""
+        loop = asyncio.get_running_loop()
+        control, content = self._pipes.control, spec.tree.content
+        message = json.dumps(self._message(spec)).encode()
+        head = frames.SPEC_LENGTH.pack(len(message))
+        with suppress(BrokenPipeError, ConnectionResetError):
+            if isinstance(content, bytes):
+                await loop.sock_sendall(control, b"".join((head, message, content, spec.stdin)))
+                return
+            archive = os.open(f"/proc/self/fd/{content.fileno()}", os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                socket.send_fds(control, [head], [archive])
+            finally:
+                os.close(archive)
+            await loop.sock_sendall(control, message + spec.stdin)
+
+    def _message(self, spec: ExecutionSpec) -> dict[str, object]:
+        """What guest/runner.py reads."""
+        return {
+            "entries": [_entry(entry) for entry in spec.tree.entries],
+            "content_bytes": len(spec.tree.content) if isinstance(spec.tree.content, bytes) else 0,
+            "stdin_bytes": len(spec.stdin),
+            "entrypoint": spec.entrypoint,
+            "args": spec.args,
+            "env": dict(spec.env),
+            "pre_commands": spec.pre_commands,
+            "eval_last_expr": spec.eval_last_expr,
+            "data_limit": self._memory_bytes if self._cgroup is None else 0,
+        }
+
+    # --- out ---
+
+    def _listen(self) -> None:
+        loop = asyncio.get_running_loop()
+        loop.add_reader(self._pipes.stdout, self._on_output, self._pipes.stdout, Stdout)
+        loop.add_reader(self._pipes.stderr, self._on_output, self._pipes.stderr, Stderr)
+        loop.add_reader(self._pipes.report, self._on_report)
+        loop.add_reader(self._pipes.control, self._on_control)
+
+    def _stop_listening(self) -> None:
+        loop = asyncio.get_running_loop()
+        for fd in (self._pipes.stdout, self._pipes.stderr, self._pipes.report, self._pipes.control):
+            loop.remove_reader(fd)
+
+    def _on_output(self, fd: int, event: Callable[[bytes], Event]) -> None:
+        data = _read(fd)
+        if data:
+            self._emit_event(event(data))
+        elif data == b"":
+            asyncio.get_running_loop().remove_reader(fd)
+
+    def _on_report(self) -> None:
+        data = _read(self._pipes.report)
+        if data == b"":
+            asyncio.get_running_loop().remove_reader(self._pipes.report)
+        elif data and self._report.feed(data):
+            self._end()
+
+    def _on_control(self) -> None:
+        """Before its first line of user code the guest says that it has come so far, or why it has not."""
+        try:
+            data = self._pipes.control.recv(READ_SIZE)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if data.startswith(frames.STARTED):
+            self._started = True
+        elif data.startswith(frames.FAILED):
+            self._failure = data.removeprefix(frames.FAILED).decode(errors="replace")
+        asyncio.get_running_loop().remove_reader(self._pipes.control)
+
+    def _emit_event(self, event: Event) -> None:
+        if self._emit is not None:
+            self._emit(event)
+
+    def _read_rest(self) -> None:
+        """What was written before the end and not read yet: no more than the pipes hold, whoever still writes."""
+        for fd, event in ((self._pipes.stdout, Stdout), (self._pipes.stderr, Stderr)):
+            left = fcntl.fcntl(fd, fcntl.F_GETPIPE_SZ)
+            while left > 0 and (data := _read(fd)):
+                self._emit_event(event(data[:left]))
+                left -= len(data)
+        left = fcntl.fcntl(self._pipes.report, fcntl.F_GETPIPE_SZ)
+        while left > 0 and (data := _read(self._pipes.report)):
+            self._report.feed(data)
+            left -= len(data)
+        if not self._started:
+            self._on_control()
+
+    # --- the end ---
+
+    def _end(self) -> None:
+        if not self._ended.done():
+            self._ended.set_result(None)
+
+    def user_process_ended(self, status: int) -> None:
+        """The zygote reaped the user process; with it the run is over, whatever it left running."""
+        self._status = status
+        self._end()
+
+    def box_died(self) -> None:
+        """Zygote and sandbox are dead."""
+        if self._status is None and self._report.exit_code is None:
+            self._failure = "the zygote has died"
+            self._started = False
+        self._end()
+
+    def _on_gone(self) -> None:
+        asyncio.get_running_loop().remove_reader(self._pidfd)
+        if not self._gone.done():
+            self._gone.set_result(None)
+        self._end()
+
+    def check_memory(self) -> None:
+        """Called now and then while the code runs: ends it when any of its processes was killed for memory."""
+        if self._cgroup is not None:
+            self._over_memory = self._over_memory or self._cgroup.was_out_of_memory()
+        else:
+            self._usage_seen = watch.add_sample(self._usage_seen, self._pidfd)
+            self._over_memory = self._usage_seen.memory_peak_bytes > self._memory_bytes
+        if self._over_memory:
+            self.kill()
+
+    def _classify(self) -> Exited:
+        """How it ended, from what the kernel and the zygote say first, and from the code's own word last."""
+        usage = self._cgroup.usage() if self._cgroup is not None else self._usage_seen
+        if self._over_memory or (self._cgroup is not None and self._cgroup.was_out_of_memory()):
+            return Exited(128 + signal.SIGKILL, Termination.MEMORY, usage)
+        if self._failure is not None and not self._started:
+            raise BackendError(f"the sandbox failed before its code: {self._failure}")
+        if self._report.exit_code is not None:
+            return Exited(self._report.exit_code, Termination.EXITED, usage)
+        if self._status is None:
+            return Exited(128 + signal.SIGKILL, Termination.SIGNALED, usage)
+        code = os.waitstatus_to_exitcode(self._status)
+        if code < 0:
+            return Exited(128 - code, Termination.SIGNALED, usage)
+        if not self._started:
+            raise BackendError(f"the sandbox ended with {code} before its code")
+        return Exited(code, Termination.EXITED, usage)
+
+    def kill(self) -> None:
+        """Kill PID 1 of the sandbox, and by that everything in it; see `Sandbox.kill`."""
+        if not self._gone.done():
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+
+    async def destroy(self) -> None:
+        """See `Sandbox.destroy`. The cgroup goes last: its tmpfs is charged to it until it is unmounted."""
+        if self._destroyed is None:
+            self._destroyed = asyncio.create_task(self._destroy())
+        await asyncio.shield(self._destroyed)
+
+    async def _destroy(self) -> None:
+        self.kill()
+        await self._gone
+        self._end()
+        os.close(self._pidfd)
+        self._pipes.close_host_ends()
+        if self._cgroup is not None:
+            for _ in range(REMOVAL_TRIES):
+                if self._cgroup.remove():
+                    break
+                await asyncio.sleep(0.01)
+        self._box.forget(self._number, self._uid)
+
+
+def _read(fd: int) -> bytes | None:
+    """Bytes, b"" at the end, None where there are none now."""
+    try:
+        return os.read(fd, READ_SIZE)
+    except BlockingIOError:
+        return None
+
+
+def _entry(entry: FileEntry | DirectoryEntry | SymlinkEntry) -> list[object]:
+    if isinstance(entry, FileEntry):
+        return ["file", entry.path, entry.mode, entry.offset, entry.size]
+    if isinstance(entry, DirectoryEntry):
+        return ["directory", entry.path, entry.mode]
+    return ["symlink", entry.path, entry.target]

@@ -1,0 +1,178 @@
+"""The system calls that a sandbox may make: an allow-list as readable data, and its BPF program.
+
+What is not listed fails with EPERM, as an unprivileged user is used to; what the table of numbers does not know fails
+with ENOSYS, as on an older kernel, so that libraries fall back. Nothing is killed. The program checks the architecture
+(32-bit calls and x32 numbers do not get past it) and finds the number in a balanced tree.
+
+Left out on purpose: mounts and new roots, namespaces, keyrings, bpf, perf, io_uring, userfaultfd, ptrace and reading
+other processes' memory, modules, kexec, swap, clocks, host names, file handles, quotas, fanotify, kernel logs.
+"""
+
+from __future__ import annotations
+
+import errno
+import platform
+import struct
+from importlib.resources import files
+
+_FILES = """
+    access cachestat chdir chmod chown close close_range copy_file_range creat dup dup2 dup3 faccessat faccessat2
+    fadvise64 fallocate fchdir fchmod fchmodat fchmodat2 fchown fchownat fcntl fdatasync fgetxattr flistxattr flock
+    fremovexattr fsetxattr fstat fstatfs fsync ftruncate futimesat getcwd getdents getdents64 getxattr inotify_add_watch
+    inotify_init inotify_init1 inotify_rm_watch lchown lgetxattr link linkat listxattr llistxattr lremovexattr lseek
+    lsetxattr lstat memfd_create mkdir mkdirat mknod mknodat newfstatat open openat openat2 pipe pipe2 pread64 preadv
+    preadv2 pwrite64 pwritev pwritev2 read readahead readlink readlinkat readv removexattr rename renameat renameat2
+    rmdir sendfile setxattr splice stat statfs statx symlink symlinkat sync sync_file_range syncfs tee truncate umask
+    unlink unlinkat utime utimensat utimes vmsplice write writev
+"""
+_WAITING = """
+    epoll_create epoll_create1 epoll_ctl epoll_ctl_old epoll_pwait epoll_pwait2 epoll_wait epoll_wait_old eventfd
+    eventfd2 poll ppoll pselect6 select signalfd signalfd4
+"""
+_MEMORY = """
+    brk get_mempolicy madvise map_shadow_stack membarrier mincore mlock mlock2 mlockall mmap mprotect mremap mseal msync
+    munlock munlockall munmap pkey_alloc pkey_free pkey_mprotect remap_file_pages
+"""
+_PROCESSES = """
+    arch_prctl capget capset execve execveat exit exit_group fork futex futex_requeue futex_wait futex_waitv futex_wake
+    get_robust_list get_thread_area getcpu getegid geteuid getgid getgroups getpgid getpgrp getpid getppid getpriority
+    getresgid getresuid getrlimit getrusage getsid gettid getuid kill landlock_add_rule landlock_create_ruleset
+    landlock_restrict_self pause pidfd_open pidfd_send_signal prctl prlimit64 process_mrelease restart_syscall rseq
+    rt_sigaction rt_sigpending rt_sigprocmask rt_sigqueueinfo rt_sigreturn rt_sigsuspend rt_sigtimedwait
+    rt_tgsigqueueinfo sched_get_priority_max sched_get_priority_min sched_getaffinity sched_getattr sched_getparam
+    sched_getscheduler sched_rr_get_interval sched_setaffinity sched_setattr sched_setparam sched_setscheduler
+    sched_yield seccomp set_robust_list set_thread_area set_tid_address setfsgid setfsuid setgid setgroups setpgid
+    setpriority setregid setresgid setresuid setreuid setrlimit setsid setuid sigaltstack sysinfo tgkill tkill times
+    uname vfork wait4 waitid
+"""
+_TIME = """
+    alarm clock_getres clock_gettime clock_nanosleep getitimer gettimeofday nanosleep setitimer time timer_create
+    timer_delete timer_getoverrun timer_gettime timer_settime timerfd_create timerfd_gettime timerfd_settime
+"""
+_TALKING = """
+    accept accept4 bind connect getpeername getrandom getsockname getsockopt ioprio_get ioprio_set listen mq_getsetattr
+    mq_notify mq_open mq_timedreceive mq_timedsend mq_unlink msgctl msgget msgrcv msgsnd recvfrom recvmmsg recvmsg
+    semctl semget semop semtimedop sendmmsg sendmsg sendto setsockopt shmat shmctl shmdt shmget shutdown socketpair
+"""
+_ASYNC_IO = "io_cancel io_destroy io_getevents io_pgetevents io_setup io_submit"
+ALLOWED = frozenset(" ".join((_FILES, _WAITING, _MEMORY, _PROCESSES, _TIME, _TALKING, _ASYNC_IO)).split())
+CONDITIONAL = frozenset({"clone", "clone3", "ioctl", "personality", "socket"})  # looked at below
+
+_NAMESPACE_FLAGS = 0x7E020000  # every CLONE_NEW* of clone(2)
+_TERMINAL_TAKEOVER = (0x5412, 0x541C, 0x5423)  # TIOCSTI, TIOCLINUX, TIOCSETD
+_PERSONALITIES = (0x0, 0xFFFFFFFF)  # Linux's own, and the question which it is
+_AF_UNIX, _AF_INET, _AF_INET6, _AF_NETLINK = 1, 2, 10, 16
+_SOCK_STREAM, _SOCK_DGRAM, _SOCK_SEQPACKET, _SOCK_TYPE_MASK = 1, 2, 5, 0xF
+_NETLINK_ROUTE = 0
+
+_X32_BIT = 0x40000000
+_AUDIT_ARCH = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
+
+_NUMBER, _ARCH = 0, 4  # offsets in struct seccomp_data
+
+
+def _argument(index: int) -> int:
+    return 16 + 8 * index  # the low half; no argument looked at here is wider in the kernel
+
+
+# --- a small assembler: each function gives one or more instructions, jumps count instructions to skip ----------------
+
+
+def _instruction(code: int, value: int, if_true: int = 0, if_false: int = 0) -> bytes:
+    return struct.pack("=HBBI", code, if_true, if_false, value)
+
+
+def _load(offset: int) -> bytes:
+    return _instruction(0x20, offset)
+
+
+def _and(mask: int) -> bytes:
+    return _instruction(0x54, mask)
+
+
+def _skip(count: int) -> bytes:
+    return _instruction(0x05, count)
+
+
+def _count(code: bytes) -> int:
+    return len(code) // 8
+
+
+def _if_equal(value: int, then: bytes) -> bytes:
+    return _instruction(0x15, value, 0, _count(then)) + then
+
+
+def _if_at_least(value: int, then: bytes, otherwise: bytes) -> bytes:
+    """Both branches end in a return; a branch longer than a conditional jump reaches is stepped over."""
+    if _count(otherwise) <= 255:
+        return _instruction(0x35, value, _count(otherwise), 0) + otherwise + then
+    return _instruction(0x35, value, 0, 1) + _skip(_count(otherwise)) + otherwise + then
+
+
+ALLOW = _instruction(0x06, 0x7FFF0000)
+
+
+def _fail(number: int) -> bytes:
+    return _instruction(0x06, 0x00050000 | number)
+
+
+DENY = _fail(errno.EPERM)
+UNKNOWN = _fail(errno.ENOSYS)
+
+
+def _allow_only(argument: int, values: tuple[int, ...], mask: int = 0xFFFFFFFF) -> bytes:
+    """Allow where the argument, masked, is one of the values; else go on."""
+    head = _load(_argument(argument)) + _and(mask)
+    return head + b"".join(_if_equal(value, ALLOW) for value in values)
+
+
+def _conditions() -> dict[str, bytes]:
+    """Code that ends in a return, for each conditional call."""
+    no_namespaces = _load(_argument(0)) + _and(_NAMESPACE_FLAGS) + _if_equal(0, ALLOW) + DENY
+    no_takeover = _load(_argument(1)) + b"".join(_if_equal(value, DENY) for value in _TERMINAL_TAKEOVER) + ALLOW
+    ordinary_types = _allow_only(1, (_SOCK_STREAM, _SOCK_DGRAM, _SOCK_SEQPACKET), _SOCK_TYPE_MASK) + DENY
+    routes_only = _allow_only(2, (_NETLINK_ROUTE,)) + _fail(errno.EPROTONOSUPPORT)
+    families = _load(_argument(0)) + _if_equal(_AF_NETLINK, routes_only)
+    for family in (_AF_UNIX, _AF_INET, _AF_INET6):
+        families += _if_equal(family, ordinary_types)
+    return {
+        "clone": no_namespaces,
+        "clone3": UNKNOWN,  # its flags lie in memory, where no filter can look; glibc falls back to clone
+        "ioctl": no_takeover,
+        "personality": _allow_only(0, _PERSONALITIES) + DENY,
+        "socket": families + _fail(errno.EAFNOSUPPORT),
+    }
+
+
+def syscall_numbers(machine: str) -> dict[str, int]:
+    """Numbers by name, from the table beside this file."""
+    lines = files(__package__).joinpath("syscalls.tsv").read_text().splitlines()
+    column = lines[0].split("\t").index(machine)
+    rows = (line.split("\t") for line in lines[1:])
+    return {row[0]: int(row[column]) for row in rows if row[column]}
+
+
+def _ranges(machine: str) -> list[tuple[int, bytes]]:
+    """What happens from each number on, up to the next: sorted, without two neighbours alike."""
+    numbers = syscall_numbers(machine)
+    conditions = _conditions()
+    actions = {number: conditions.get(name, ALLOW if name in ALLOWED else DENY) for name, number in numbers.items()}
+    ranges: list[tuple[int, bytes]] = [(0, actions.get(0, DENY))]
+    for number in range(1, max(actions) + 1):
+        action = actions.get(number, DENY)
+        if action != ranges[-1][1]:
+            ranges.append((number, action))
+    return [*ranges, (max(actions) + 1, UNKNOWN)]
+
+
+def _tree(ranges: list[tuple[int, bytes]]) -> bytes:
+    if len(ranges) == 1:
+        return ranges[0][1]
+    middle = len(ranges) // 2
+    return _if_at_least(ranges[middle][0], _tree(ranges[middle:]), _tree(ranges[:middle]))
+
+
+def program(machine: str = platform.machine()) -> bytes:
+    """The BPF program, as `struct sock_filter`s, for a machine as `uname -m` names it; KeyError where there is none."""
+    wrong_architecture = _instruction(0x15, _AUDIT_ARCH[machine], 1, 0) + DENY
+    return _load(_ARCH) + wrong_architecture + _load(_NUMBER) + _tree(_ranges(machine))
