@@ -1,4 +1,4 @@
-"""Makes a box and becomes its zygote. Run by the server as `python -I -S box.py CONTROL_FD SERVER_PID`.
+"""Makes a box and becomes its zygote. Run by the server as `python -ISB box.py CONTROL_FD SERVER_PID`.
 
     server ── this process ──── fork ───▶ PID 1 of the box: builds the root, enters it, executes zygote.py
                     └─ executes `pause`: the guardian

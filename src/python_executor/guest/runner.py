@@ -14,11 +14,14 @@ from __future__ import annotations
 import sys
 
 PLAIN_MODULES = frozenset(sys.modules)  # in a fresh interpreter: what it needed to get here, all else is our own doing
+if __name__ == "__main__":
+    sys.path.insert(0, __file__.rpartition("/")[0])  # PYTHONSAFEPATH may have left it out
 
 import ast
 import atexit
 import builtins
 import gc
+import io
 import json
 import os
 import resource
@@ -211,6 +214,7 @@ def run_main(argv: List[str], report: int, *, eval_last_expr: bool) -> NoReturn:
     path = os.path.join(WORK, argv[0])
     main = prepare_main(argv, path)
     said: List[bytes] = []
+    sys.setrecursionlimit(sys.getrecursionlimit() + frames_above(sys._getframe()))
     code, fatal_signal = 0, 0
     try:
         value = execute(path, main, eval_last_expr=eval_last_expr)
@@ -230,6 +234,15 @@ def run_main(argv: List[str], report: int, *, eval_last_expr: bool) -> NoReturn:
     if _getpid() == own_pid:  # else user code forked, and this is not the process that we report on
         tell(report, b"".join([*said, frames.frame(frames.EXIT, bytes([code]))]))
     _exit(code)
+
+
+def frames_above(frame: Optional[types.FrameType]) -> int:
+    """How deep we are already, where plain Python would begin: user code may recurse as far as it could there."""
+    depth = 1
+    while frame is not None:
+        depth += 1
+        frame = frame.f_back
+    return depth
 
 
 def prepare_main(argv: List[str], path: str) -> types.ModuleType:
@@ -294,14 +307,33 @@ def show(error: BaseException) -> None:
         trace = trace.tb_next
     error.__traceback__ = trace
     sys.last_type, sys.last_value, sys.last_traceback = type(error), error, trace
+    if sys.excepthook is sys.__excepthook__:
+        show_at_once(error)
+        return
     try:
         sys.excepthook(type(error), error, trace)
     except BaseException as hook_error:
         hook_error.__traceback__ = hook_error.__traceback__ and hook_error.__traceback__.tb_next
+        if hook_error.__context__ is error:
+            hook_error.__context__ = None
         sys.stderr.write("Error in sys.excepthook:\n")
         sys.__excepthook__(type(hook_error), hook_error, hook_error.__traceback__)
         sys.stderr.write("\nOriginal exception was:\n")
         sys.__excepthook__(type(error), error, trace)
+
+
+def show_at_once(error: BaseException) -> None:
+    """The interpreter's own traceback in one write, where unbuffered it would take dozens."""
+    stderr, sys.stderr = sys.stderr, io.StringIO()
+    try:
+        sys.__excepthook__(type(error), error, error.__traceback__)
+        text = sys.stderr.getvalue()
+    finally:
+        sys.stderr = stderr
+    try:
+        stderr.write(text)
+    except BaseException:
+        pass  # closed or replaced by user code: plain Python says nothing then, either
 
 
 def finish(main: types.ModuleType, code: int) -> int:

@@ -39,6 +39,7 @@ from typing import Any, NamedTuple
 import entry
 import frames
 import kernel
+import runner
 
 sys.path.remove(GUEST_DIRECTORY)
 for name in ("entry", "frames", "kernel", "runner"):
@@ -101,7 +102,8 @@ class Zygote:
             elif kind == frames.RESIZE:
                 (size,) = frames.RESIZE_BODY.unpack(body)
                 kernel.reconfigure(self.file_systems[sandbox], {"size": str(size)})
-        except OSError as error:
+                self.send(frames.DONE, sandbox, b"")
+        except (OSError, KeyError) as error:
             self.send(frames.REFUSED, sandbox, str(error).encode())
         finally:
             for fd in fds:
@@ -130,7 +132,7 @@ class Zygote:
             kernel.setns(self.own_network_namespace, kernel.CLONE_NEWNET)
         self.file_systems[sandbox] = file_system
         pidfd = next(fd for fd, child in self.children.items() if child.pid == pause)
-        self.send(frames.MADE, sandbox, b"", [os.dup(pidfd)])
+        self.send(frames.DONE, sandbox, b"", [os.dup(pidfd)])
 
     def spawn_pause(self) -> int:
         """PID 1 of the next child's PID namespace; it inherits nothing, least of all an environment."""
@@ -154,9 +156,10 @@ class Zygote:
         child = self.children.pop(pidfd)
         self.epoll.unregister(pidfd)
         os.close(pidfd)
-        _, status = os.waitpid(child.pid, 0)
+        _, status, usage = os.wait4(child.pid, 0)
         if child.is_user:
-            self.send(frames.EXITED, child.sandbox, frames.EXITED_BODY.pack(status))
+            cpu_ms = int((usage.ru_utime + usage.ru_stime) * 1000)
+            self.send(frames.EXITED, child.sandbox, frames.EXITED_BODY.pack(status, cpu_ms, usage.ru_maxrss * 1024))
         elif child.sandbox in self.file_systems:
             os.close(self.file_systems.pop(child.sandbox))
 
@@ -207,7 +210,7 @@ def main() -> None:
     harden(config["rlimits"])
     for name in config["preload"]:
         importlib.import_module(name)
-    entry.runner.warm_up()
+    runner.warm_up()
     zygote = Zygote(control, config)
     gc.collect()
     gc.freeze()

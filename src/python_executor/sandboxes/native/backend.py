@@ -37,7 +37,7 @@ class NativeBackend:
         self._identities = choose_identities()
         self._boxes: dict[str, Box] = {}
         self._pools: dict[str, deque[NativeSandbox]] = {version: deque() for version in self._interpreters}
-        self._starting = asyncio.Lock()
+        self._starting = {version: asyncio.Lock() for version in self._interpreters}
         self._cgroups: CgroupTree | None = None
         self._cgroup_number = 0
         self._tasks: set[asyncio.Task[None]] = set()
@@ -47,6 +47,11 @@ class NativeBackend:
     def interpreters(self) -> Sequence[Interpreter]:
         """Newest first."""
         return tuple(self._interpreters.values())
+
+    @property
+    def has_cgroups(self) -> bool:
+        """Whether limits are the kernel's own, for a sandbox as a whole."""
+        return self._cgroups is not None
 
     async def start(self) -> None:
         """Make the default interpreter's box and its pool; see `Backend.start`."""
@@ -78,7 +83,7 @@ class NativeBackend:
             self._refilling.add(spec.python)
             self._spawn(self._refill(spec.python))
         try:
-            sandbox.set_limits(spec, PROCESSES_MAX)
+            await sandbox.set_limits(spec, PROCESSES_MAX)
         except OSError as error:
             await sandbox.destroy()
             raise BackendError(f"the limits could not be set: {error}") from error
@@ -101,7 +106,7 @@ class NativeBackend:
 
     async def _box(self, version: str) -> Box:
         """The interpreter's box, started when first asked for and again when it has died."""
-        async with self._starting:
+        async with self._starting[version]:
             box = self._boxes.get(version)
             if box is None or not box.is_alive:
                 box = Box(self._interpreters[version], self._identities, PROCESSES_MAX)

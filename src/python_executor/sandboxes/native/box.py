@@ -16,9 +16,11 @@ import subprocess
 import sys
 from collections import deque
 from importlib.resources import as_file, files
+from typing import NamedTuple
 
 from ...guest import frames
 from ...model.errors import BackendError
+from ...model.events import Usage
 from ...model.spec import Interpreter
 from . import seccomp
 from .cgroups import Cgroup
@@ -43,6 +45,13 @@ PRELOAD = (
 )  # fmt: skip
 
 
+class Answer(NamedTuple):
+    """What the zygote owes us."""
+
+    number: int
+    fds: asyncio.Future[list[int]]
+
+
 class Box:
     """A zygote and what is forked from it."""
 
@@ -53,8 +62,8 @@ class Box:
         self._number = 0
         self._free_uids = deque(range(1, identities.count) if identities.has_own_uids else ())
         self._sandboxes: dict[int, NativeSandbox] = {}
-        self._making = asyncio.Lock()
-        self._answer: asyncio.Future[int] | None = None
+        self._asking = asyncio.Lock()
+        self._answer: Answer | None = None
         self._guardian: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
 
@@ -83,7 +92,7 @@ class Box:
         loop = asyncio.get_running_loop()
         with as_file(files("python_executor.guest")) as guest:
             fd = theirs.fileno()
-            argv = [self.interpreter.executable, "-I", "-S", str(guest / "box.py"), str(fd), str(os.getpid())]
+            argv = [self.interpreter.executable, "-ISB", str(guest / "box.py"), str(fd), str(os.getpid())]
             # Not asyncio's: the box dies with the thread that started it, and must be waited for without a loop.
             self._guardian = subprocess.Popen(  # noqa: ASYNC220
                 argv, pass_fds=[fd], stdin=subprocess.DEVNULL, env={}, cwd="/"
@@ -126,44 +135,51 @@ class Box:
                 sandbox = await self._request(pipes, cgroup, disk_bytes)
                 await sandbox.wait_until_ready()
             return sandbox
-        except (OSError, TimeoutError) as error:
+        except BaseException as error:
             if sandbox is not None:
                 await sandbox.destroy()
             else:
                 pipes.close()
                 if cgroup is not None:
                     cgroup.remove()
+            if not isinstance(error, (OSError, TimeoutError)):
+                raise
             raise BackendError(f"no sandbox for Python {self.interpreter.version}: {error or 'timed out'}") from error
 
     async def _request(self, pipes: Pipes, cgroup: Cgroup | None, disk_bytes: int) -> NativeSandbox:
-        async with self._making:
+        uid = self._free_uids.popleft() if self._free_uids else 0
+        joins = cgroup.open_to_join() if cgroup is not None else []
+        try:
+            self._number += 1
+            number = self._number
+            body = frames.MAKE_BODY.pack(uid, disk_bytes)
+            pidfds = await self._ask(frames.MAKE, number, body, [*pipes.guest_ends(), *joins])
+        except BaseException:
+            self._give_back(uid)
+            raise
+        finally:
+            for fd in joins:
+                os.close(fd)
+        pipes.close_guest_ends()
+        sandbox = NativeSandbox(self, number, uid, pipes, pidfds[0], cgroup, disk_bytes)
+        self._sandboxes[number] = sandbox
+        return sandbox
+
+    async def resize(self, number: int, disk_bytes: int) -> None:
+        """Change how much the files of a waiting sandbox may take; OSError where that failed."""
+        await self._ask(frames.RESIZE, number, frames.RESIZE_BODY.pack(disk_bytes), [])
+
+    async def _ask(self, kind: int, number: int, body: bytes, fds: list[int]) -> list[int]:
+        """One question to the zygote at a time; the descriptors of its answer."""
+        async with self._asking:
             if self._control is None:
                 raise OSError("the zygote has died")
-            self._number += 1
-            number, uid = self._number, self._free_uids.popleft() if self._free_uids else 0
-            packet = frames.HEADER.pack(frames.MAKE, number) + frames.MAKE_BODY.pack(uid, disk_bytes)
-            joins = cgroup.open_to_join() if cgroup is not None else []
-            self._answer = asyncio.get_running_loop().create_future()
+            self._answer = Answer(number, asyncio.get_running_loop().create_future())
             try:
-                socket.send_fds(self._control, [packet], [*pipes.guest_ends(), *joins])
-                pidfd = await self._answer
-            except BaseException:
-                self._give_back(uid)
-                raise
+                socket.send_fds(self._control, [frames.HEADER.pack(kind, number) + body], fds)
+                return await self._answer.fds
             finally:
                 self._answer = None
-                for fd in joins:
-                    os.close(fd)
-            pipes.close_guest_ends()
-            sandbox = NativeSandbox(self, number, uid, pipes, pidfd, cgroup, disk_bytes)
-            self._sandboxes[number] = sandbox
-            return sandbox
-
-    def resize(self, number: int, disk_bytes: int) -> None:
-        """Change how much the files of a waiting sandbox may take."""
-        if self._control is None:
-            raise BackendError("the zygote has died")
-        self._control.send(frames.HEADER.pack(frames.RESIZE, number) + frames.RESIZE_BODY.pack(disk_bytes))
 
     def forget(self, number: int, uid: int) -> None:
         """A sandbox is gone: its uid may be another's."""
@@ -194,15 +210,16 @@ class Box:
             return
         kind, number = frames.HEADER.unpack_from(packet)
         body = packet[frames.HEADER.size :]
-        answer = self._answer if self._answer is not None and not self._answer.done() else None
-        if kind == frames.MADE and fds and answer is not None and number == self._number:
-            answer.set_result(fds.pop())
-        elif kind == frames.REFUSED and answer is not None and number == self._number:
-            answer.set_exception(OSError(body.decode(errors="replace")))
-        elif kind == frames.EXITED and number in self._sandboxes:
-            (status,) = frames.EXITED_BODY.unpack(body)
-            self._sandboxes[number].user_process_ended(status)
-        for fd in fds:
+        if kind == frames.EXITED and number in self._sandboxes:
+            status, cpu_ms, peak = frames.EXITED_BODY.unpack(body)
+            self._sandboxes[number].user_process_ended(status, Usage(cpu_ms, peak))
+        elif self._answer is not None and self._answer.number == number and not self._answer.fds.done():
+            if kind == frames.DONE:
+                self._answer.fds.set_result(fds)
+                return
+            self._answer.fds.set_exception(OSError(body.decode(errors="replace")))
+        for fd in fds:  # of a sandbox that nobody waits for any more
+            signal.pidfd_send_signal(fd, signal.SIGKILL)
             os.close(fd)
 
     def _lose(self) -> None:
@@ -212,8 +229,8 @@ class Box:
             self._control.close()
             self._control = None
         self._end_guardian()
-        if self._answer is not None and not self._answer.done():
-            self._answer.set_exception(OSError("the zygote has died"))
+        if self._answer is not None and not self._answer.fds.done():
+            self._answer.fds.set_exception(OSError("the zygote has died"))
         for sandbox in list(self._sandboxes.values()):
             sandbox.box_died()
 

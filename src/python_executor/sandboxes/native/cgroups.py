@@ -76,15 +76,20 @@ class Cgroup:
         self._directories = directories
         self._by_controller = {name: path for path, tree in directories.items() for name in tree.controllers}
         self._version = {name: tree.version for tree in directories.values() for name in tree.controllers}
-        self._oom_kills_before = 0
+        self._limits: tuple[int, int, int] | None = None
         for path in directories:
             path.mkdir()
         self._oom_kills_before = self._count_oom_kills()
 
     def set_limits(self, *, memory_bytes: int, processes: int, cpu_shares: int) -> None:
         """Bound what the group may use, swap included; the CPU share is a weight."""
+        wanted = (memory_bytes, processes, cpu_shares)
+        if wanted == self._limits:
+            return
+        self._limits = wanted
         self._write("pids", "pids.max", processes)
         if self._version["memory"] == 1:
+            self._write_if_there("memory", "memory.memsw.limit_in_bytes", -1)  # never below the other
             self._write("memory", "memory.limit_in_bytes", memory_bytes)
             self._write_if_there("memory", "memory.memsw.limit_in_bytes", memory_bytes)
         else:
@@ -194,7 +199,7 @@ class CgroupTree:
         """Remove what is ours; whatever is not empty yet goes at the next start."""
         for tree in self._hierarchies:
             with suppress(OSError):
-                (tree.directory / self._name).rmdir()
+                _remove_tree(tree.directory / self._name)
         for lock in self._locks:
             os.close(lock)
         self._locks.clear()

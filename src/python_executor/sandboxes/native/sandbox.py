@@ -92,6 +92,7 @@ class NativeSandbox:
         self._status: int | None = None
         loop = asyncio.get_running_loop()
         self._ended: asyncio.Future[None] = loop.create_future()
+        self._reaped: asyncio.Future[None] = loop.create_future()
         self._gone: asyncio.Future[None] = loop.create_future()
         self._destroyed: asyncio.Task[None] | None = None
         loop.add_reader(pidfd, self._on_gone)
@@ -117,12 +118,12 @@ class NativeSandbox:
         if word != frames.READY:
             raise OSError(word.removeprefix(frames.FAILED).decode(errors="replace") or "it died on its way in")
 
-    def set_limits(self, spec: ExecutionSpec, processes: int) -> None:
-        """Put the spec's limits in force, before its code is there."""
+    async def set_limits(self, spec: ExecutionSpec, processes: int) -> None:
+        """Put the spec's limits in force, before its code is there; OSError where that failed."""
         self._memory_bytes = spec.limits.memory_mb * MEBIBYTE
         disk_bytes = min(spec.limits.disk_mb * MEBIBYTE, self._memory_bytes)
         if disk_bytes != self._disk_bytes:
-            self._box.resize(self._number, disk_bytes)
+            await self._box.resize(self._number, disk_bytes)
         if self._cgroup is not None:
             self._cgroup.set_limits(
                 memory_bytes=self._memory_bytes, processes=processes, cpu_shares=spec.limits.cpu_shares
@@ -140,6 +141,8 @@ class NativeSandbox:
             sending.cancel()
             self._stop_listening()
             self.kill()
+        if self._cgroup is None:
+            await self._reaped  # only then has the kernel counted
         self._read_rest()
         exited = self._classify()
         for event in (*self._report.events, exited):
@@ -244,16 +247,27 @@ class NativeSandbox:
         if not self._ended.done():
             self._ended.set_result(None)
 
-    def user_process_ended(self, status: int) -> None:
+    def user_process_ended(self, status: int, usage: Usage) -> None:
         """The zygote reaped the user process; with it the run is over, whatever it left running."""
         self._status = status
+        self._see(usage)
+        if not self._reaped.done():
+            self._reaped.set_result(None)
         self._end()
+
+    def _see(self, usage: Usage) -> None:
+        """Where no cgroup counts: the most that anybody has seen."""
+        seen = self._usage_seen
+        peak = max(seen.memory_peak_bytes, usage.memory_peak_bytes)
+        self._usage_seen = Usage(max(seen.cpu_ms, usage.cpu_ms), peak)
 
     def box_died(self) -> None:
         """Zygote and sandbox are dead."""
         if self._status is None and self._report.exit_code is None:
             self._failure = "the zygote has died"
             self._started = False
+        if not self._reaped.done():
+            self._reaped.set_result(None)
         self._end()
 
     def _on_gone(self) -> None:
@@ -267,8 +281,9 @@ class NativeSandbox:
         if self._cgroup is not None:
             self._over_memory = self._over_memory or self._cgroup.was_out_of_memory()
         else:
-            self._usage_seen = watch.add_sample(self._usage_seen, self._pidfd)
-            self._over_memory = self._usage_seen.memory_peak_bytes > self._memory_bytes
+            sample = watch.sample(self._pidfd)
+            self._see(sample)
+            self._over_memory = sample.memory_peak_bytes > self._memory_bytes
         if self._over_memory:
             self.kill()
 

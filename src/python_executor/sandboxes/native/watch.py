@@ -14,8 +14,8 @@ from ...model.events import Usage
 _TICKS_MS = 1000 // os.sysconf("SC_CLK_TCK")
 
 
-def add_sample(before: Usage, pause_pidfd: int) -> Usage:
-    """Look at all processes in the PID namespace of a sandbox, and add that to what was seen before."""
+def sample(pause_pidfd: int) -> Usage:
+    """All processes in the PID namespace of a sandbox, now."""
     memory = cpu_ms = 0
     for process in _processes(pause_pidfd):
         try:
@@ -23,7 +23,7 @@ def add_sample(before: Usage, pause_pidfd: int) -> Usage:
             cpu_ms += _cpu_ms(process)
         except (OSError, ValueError):
             continue  # it has just ended
-    return Usage(max(before.cpu_ms, cpu_ms), max(before.memory_peak_bytes, memory))
+    return Usage(cpu_ms, memory)
 
 
 def _processes(pause_pidfd: int) -> list[Path]:

@@ -1,0 +1,99 @@
+"""Limits that hold, and say so."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from tests.sandbox.conftest import Engine, Outcome
+
+from python_executor.model.events import Termination
+from python_executor.model.spec import Limits
+
+Run = Callable[..., Outcome]
+SMALL = Limits(timeout_seconds=30, memory_mb=64, disk_mb=16, cpu_shares=512)
+
+FILLERS = {
+    "itself": "x = []\nwhile True: x.append(bytearray(1 << 20))",
+    "a child": "import os\nif os.fork() == 0:\n  x = []\n  while True: x.append(bytearray(1 << 20))\nos.wait(); print('on')\n"
+    "import time; time.sleep(20)",
+    "many children": "import os, time\nfor _ in range(20):\n  if os.fork() == 0: x = bytearray(8 << 20); time.sleep(20)\n"
+    "time.sleep(20)",
+    "memfd": "import os\nfd = os.memfd_create('x')\nwhile True: os.write(fd, b'x' * (1 << 20))",
+    "shared memory": "import mmap\nm = mmap.mmap(-1, 256 << 20)\nfor i in range(0, 256 << 20, 4096): m[i] = 1",
+}
+
+
+@pytest.mark.usefixtures("needs_cgroups")
+@pytest.mark.parametrize("filler", FILLERS)
+def test_memory_is_one_limit_for_all_that_the_code_does(run: Run, filler: str) -> None:
+    outcome = run("print('before')\n" + FILLERS[filler], limits=SMALL)
+    assert (outcome.termination, outcome.exit_code) == (Termination.MEMORY, 137)
+    assert outcome.stdout.startswith("before\n")
+
+
+def test_memory_is_bounded_without_cgroups_too(run: Run) -> None:
+    outcome = run("x = []\nwhile True: x.append(bytearray(1 << 20))", limits=SMALL)
+    assert outcome.termination is Termination.MEMORY or outcome.raised == ("MemoryError", 2)
+
+
+@pytest.mark.parametrize("directory", ["/work", "/tmp", "/dev/shm"])
+def test_a_full_disk_is_enospc_and_nothing_else(run: Run, directory: str) -> None:
+    code = f"""
+try:
+    with open({directory + "/big"!r}, "wb") as file:
+        while True: file.write(b"x" * (1 << 16))
+except OSError as error: print(error.errno)
+print("on")
+"""
+    outcome = run(code, limits=SMALL)
+    assert (outcome.stdout, outcome.exit_code) == ("28\non\n", 0)
+
+
+def test_a_larger_disk_is_there_when_asked_for(run: Run) -> None:
+    code = "open('/work/x', 'wb').write(bytes(100 << 20)); print('fits')"
+    assert run(code, limits=Limits(30, 512, 128, 1024)).stdout == "fits\n"
+
+
+def test_processes_are_bounded(run: Run) -> None:
+    code = "import os, time\ncount = 0\ntry:\n  while count < 2000:\n    if os.fork() == 0: time.sleep(30); os._exit(0)\n" \
+        "    count += 1\nexcept BlockingIOError: print('refused', count < 300)"  # fmt: skip
+    assert run(code).stdout == "refused True\n"
+
+
+def test_open_files_are_bounded(run: Run) -> None:
+    code = "import os\ntry:\n  while True: os.open('/dev/null', os.O_RDONLY)\nexcept OSError as e: print(e.errno)"
+    assert run(code).stdout == "24\n"
+
+
+@pytest.mark.usefixtures("needs_cgroups")
+def test_usage_is_what_the_kernel_counted(run: Run) -> None:
+    usage = run("x = bytearray(50 << 20)\nimport time\nwhile time.process_time() < 0.2: pass").exited.usage
+    assert 200 <= usage.cpu_ms < 5000 and usage.memory_peak_bytes >= 50 << 20
+
+
+def test_cpu_is_counted_without_cgroups_too(run: Run) -> None:
+    assert run("import time\nwhile time.process_time() < 0.2: pass").exited.usage.cpu_ms >= 190
+
+
+def test_a_result_is_cut_to_its_limit(run: Run) -> None:
+    outcome = run("'x' * 5_000_000", eval_last_expr=True)
+    assert outcome.result is not None and len(outcome.result) == 1 << 20
+
+
+def test_output_without_end_does_not_hold_up_a_neighbour(engine: Engine) -> None:
+    endless = "import os\nwhile True: os.write(1, b'x' * 65536)"
+
+    async def beside() -> Outcome:
+        import asyncio
+
+        from tests.sandbox.conftest import make_spec
+
+        flood = asyncio.create_task(engine.run_spec(make_spec(endless)))
+        await asyncio.sleep(0.1)
+        outcome = await engine.run_spec(make_spec("print('still here')"))
+        flood.cancel()
+        await asyncio.gather(flood, return_exceptions=True)
+        return outcome
+
+    assert engine.wait(beside()).stdout == "still here\n"

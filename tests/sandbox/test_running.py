@@ -1,0 +1,268 @@
+"""What code sees is `python main.py`: nothing to learn."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from tests.sandbox.conftest import INTERPRETERS, Outcome
+
+from python_executor.model.events import Termination
+from python_executor.model.spec import Interpreter
+
+Run = Callable[..., Outcome]
+every_interpreter = pytest.mark.parametrize("interpreter", INTERPRETERS, ids=lambda each: each.minor_version)
+
+
+@every_interpreter
+def test_every_interpreter_runs_its_own_version(run: Run, interpreter: Interpreter) -> None:
+    outcome = run("import platform; platform.python_version()", python=interpreter.minor_version, eval_last_expr=True)
+    assert outcome.result == repr(interpreter.version)
+
+
+ENDINGS = {
+    "nothing": "",
+    "output on both streams": "import sys; print('out'); print('err', file=sys.stderr); sys.stdout.write('half')",
+    "exit zero": "raise SystemExit",
+    "exit none": "import sys; sys.exit(None)",
+    "exit true": "import sys; sys.exit(True)",
+    "exit 300": "import sys; sys.exit(300)",
+    "exit negative": "import sys; sys.exit(-1)",
+    "exit message": "import sys; sys.exit('a message')",
+    "exit object": "import sys; sys.exit([1, 2])",
+    "os._exit": "import os; os._exit(7)",
+    "exception": "def f():\n    return 1 / 0\n\nf()",
+    "chained exception": "try:\n    1 / 0\nexcept Exception as e:\n    raise KeyError('k') from e",
+    "syntax error": "x = 1\nif x\n    pass",
+    "recursion": "def f(): f()\nf()",
+    "own excepthook": "import sys\nsys.excepthook = lambda *a: print('hook', a[0].__name__)\n1 / 0",
+    "broken excepthook": "import sys\nsys.excepthook = lambda *a: 1 / 0\nraise KeyError",
+    "signal": "import os, signal; os.kill(os.getpid(), signal.SIGTERM)",
+    "keyboard interrupt": "raise KeyboardInterrupt",
+    "abort": "import os; os.abort()",
+    "alarm": "import signal, time; signal.alarm(1); time.sleep(5)",
+    "exit in thread": "import sys, threading; t = threading.Thread(target=sys.exit); t.start(); t.join(); print('on')",
+    "thread at the end": "import threading, time\n"
+    "def f(): time.sleep(0.1); print('thread')\n"
+    "threading.Thread(target=f).start(); print('main')",
+    "daemon thread at the end": "import threading, time\n"
+    "threading.Thread(target=time.sleep, args=(60,), daemon=True).start(); print('main')",
+    "atexit": "import atexit; atexit.register(print, 'bye'); print('main')",
+    "atexit after exception": "import atexit; atexit.register(print, 'bye'); 1 / 0",
+    "finalizer": "class A:\n    def __del__(self): print('gone')\na = A(); print('main')",
+    "executor": "from concurrent.futures import ThreadPoolExecutor\n"
+    "ThreadPoolExecutor(1).submit(lambda: print('in pool'))",
+    "multiprocessing": "import multiprocessing as m\n"
+    "def f(x): return x * x\n"
+    "if __name__ == '__main__':\n"
+    "    with m.get_context('fork').Pool(2) as pool: print(pool.map(f, range(5)))\n",
+    "spawned process": "import multiprocessing as m\n"
+    "def f(q): q.put(__name__)\n"
+    "if __name__ == '__main__':\n"
+    "    c = m.get_context('spawn'); q = c.SimpleQueue(); p = c.Process(target=f, args=(q,)); p.start()\n"
+    "    print(q.get()); p.join()",
+    "fork": "import os\npid = os.fork()\nif pid == 0:\n    print('child')\nelse:\n    os.waitpid(pid, 0); print('parent')",
+    "fork with codes": "import os, sys\npid = os.fork()\nif pid: print(os.waitpid(pid, 0)[1] >> 8); sys.exit(3)\nsys.exit(4)",
+    "exec": "import os; os.execv('/bin/sh', ['sh', '-c', 'echo from sh; exit 9'])",
+    "stdout closed": "import sys; sys.stdout.close()",
+    "main's names": "print(sorted(n for n in globals() if n != '__builtins__'), __name__, __spec__, __package__, __doc__)",
+    "argv and path": "import sys; print(sys.argv[0], len(sys.path), sys.path[0], __file__)",
+    "warning": "import warnings; warnings.warn('careful')",
+    "unraisable": "class A:\n    def __del__(self): raise ValueError('late')\nA()\nprint('on')",
+    "future": "from __future__ import annotations\ndef f(x: int): ...\nprint(f.__annotations__)",
+    "docstring": "'''I am the docstring.'''\nprint(__doc__)",
+    "pickle of main": "import pickle\nclass A: pass\nprint(type(pickle.loads(pickle.dumps(A()))).__name__)",
+    "dataclass": "from dataclasses import dataclass\n@dataclass\nclass P:\n    x: int = 1\nprint(P())",
+    "asyncio": "import asyncio\nasync def f(): await asyncio.sleep(0.01); return 'async'\nprint(asyncio.run(f()))",
+    "subprocess": "import subprocess, sys; print(subprocess.run([sys.executable, '-c', 'print(6 * 7)'], "
+    "capture_output=True, text=True).stdout)",
+    "input at its end": "try:\n    input()\nexcept EOFError as e:\n    print('EOF', e)",
+}
+
+
+def plain_python(interpreter: Interpreter, code: str, directory: Path) -> tuple[str, str, int]:
+    """The same code under the interpreter itself, its directory shown as /work."""
+    (directory / "main.py").write_text(code)
+    done = subprocess.run(
+        [interpreter.executable, "main.py"], cwd=directory, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+        env={"LANG": "C.UTF-8", "PATH": os.defpath, "HOME": str(directory)}, timeout=60,
+    )  # fmt: skip
+    code_seen = done.returncode if done.returncode >= 0 else 128 - done.returncode
+    return done.stdout.replace(str(directory), "/work"), shown(done.stderr.replace(str(directory), "/work")), code_seen
+
+
+def shown(stderr: str) -> str:
+    """Addresses differ from run to run."""
+    return re.sub(r"0x[0-9a-f]+", "0x…", stderr)
+
+
+@pytest.mark.parametrize("name", ENDINGS)
+def test_code_ends_as_with_plain_python(run: Run, tmp_path: Path, name: str) -> None:
+    interpreter = INTERPRETERS[0]
+    expected = plain_python(interpreter, ENDINGS[name], tmp_path)
+    outcome = run(ENDINGS[name])
+    assert (outcome.stdout, shown(outcome.stderr), outcome.exit_code) == expected
+
+
+@every_interpreter
+@pytest.mark.parametrize("name", ["exception", "thread at the end", "atexit after exception", "finalizer", "fork"])
+def test_every_version_ends_as_with_plain_python(run: Run, tmp_path: Path, interpreter: Interpreter, name: str) -> None:
+    expected = plain_python(interpreter, ENDINGS[name], tmp_path)
+    outcome = run(ENDINGS[name], python=interpreter.minor_version)
+    assert (outcome.stdout, shown(outcome.stderr), outcome.exit_code) == expected
+
+
+@pytest.mark.parametrize("name", ["exception", "recursion", "finalizer", "thread at the end", "own excepthook", "fork"])
+def test_a_fresh_interpreter_ends_as_with_plain_python(run: Run, tmp_path: Path, name: str) -> None:
+    expected = plain_python(INTERPRETERS[0], ENDINGS[name], tmp_path)
+    outcome = run(ENDINGS[name], env=(("PYTHONHASHSEED", "0"),))
+    assert (outcome.stdout, shown(outcome.stderr), outcome.exit_code) == expected
+
+
+@pytest.mark.parametrize("code", ["x = '\0'", "# -*- coding: no-such -*-", "\ufeffx ="])
+def test_source_that_cannot_be_read_is_a_syntax_error(run: Run, code: str) -> None:
+    outcome = run(code)
+    assert outcome.exit_code == 1 and "SyntaxError" in outcome.stderr and "/guest" not in outcome.stderr
+
+
+@pytest.mark.parametrize(
+    ("code", "result"),
+    [
+        ("2 + 2", "4"),
+        ("x = 5\ny = 10\nx + y", "15"),
+        ("print('hello')", None),
+        ("x = 1", None),
+        ("", None),
+        ("'only a docstring'", "'only a docstring'"),
+        ("for i in range(3): i", None),
+        ("from __future__ import annotations\nf = lambda: 1\nf()", "1"),
+        ("class A:\n    def __repr__(self): return 'é\\udcff'\nA()", "'é\ufffd'".strip("'")),
+    ],
+)
+def test_the_last_expression_is_the_result(run: Run, code: str, result: str | None) -> None:
+    outcome = run(code, eval_last_expr=True)
+    assert (outcome.exit_code, outcome.stderr) == (0, "")
+    assert outcome.result == result or (result and outcome.result and outcome.result.startswith("é"))
+
+
+def test_without_being_asked_for_there_is_no_result(run: Run) -> None:
+    assert run("2 + 2").result is None
+
+
+def test_nothing_that_is_printed_is_taken_for_a_result(run: Run) -> None:
+    outcome = run("import sys\nfor s in (sys.stdout, sys.stderr): s.write('\\x01\\x00\\x00\\x00\\x02\\x00X')\nNone")
+    assert outcome.result is None and "X" in outcome.stdout
+
+
+def test_a_repr_that_raises_is_the_codes_own_error(run: Run) -> None:
+    outcome = run("class A:\n    def __repr__(self):\n        raise ValueError('no')\nA()", eval_last_expr=True)
+    assert outcome.exit_code == 1 and outcome.raised == ("ValueError", 4 - 1)
+    assert "runner" not in outcome.stderr
+
+
+@pytest.mark.parametrize(
+    ("code", "files", "raised"),
+    [
+        ("x = 1\n\nraise KeyError('k')", {}, ("KeyError", 3)),
+        ("import helper\n\nhelper.fail()", {"helper.py": "def fail():\n    raise OSError"}, ("OSError", 3)),
+        ("x = 1\nif x\n  pass", {}, ("SyntaxError", 2)),
+        ("class Mine(Exception): pass\nraise Mine", {}, ("Mine", 2)),
+        ("import sys; sys.exit(3)", {}, None),
+    ],
+)
+def test_the_uncaught_exception_is_told_with_its_line(
+    run: Run, code: str, files: dict[str, str], raised: tuple[str, int] | None
+) -> None:
+    assert run(code, files=files).raised == raised
+
+
+@pytest.mark.parametrize("module", ["random", "json", "types", "threading", "runner", "frames", "enum", "collections"])
+def test_a_file_of_the_request_wins_over_the_standard_library(run: Run, module: str) -> None:
+    outcome = run(f"import {module}\nprint({module}.WHO)", files={f"{module}.py": "WHO = 'mine'"})
+    assert (outcome.stdout, outcome.stderr) == ("mine\n", "")
+
+
+def test_a_module_that_uses_a_shadowed_one_gets_the_requests_file(run: Run) -> None:
+    outcome = run("import tempfile", files={"random.py": "print('mine')"})
+    assert outcome.stdout.startswith("mine\n")
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "code", "shown"),
+    [
+        ("PYTHONHASHSEED", "0", "import sys; print(sys.flags.hash_randomization)", "0"),
+        ("PYTHONOPTIMIZE", "1", "print(__debug__)", "False"),
+        ("PYTHONPATH", "/work/lib", "import sys; print('/work/lib' in sys.path)", "True"),
+        ("PYTHONSAFEPATH", "1", "import sys; print('/work' in sys.path)", "False"),
+        ("LC_ALL", "POSIX", "import locale; print(locale.setlocale(locale.LC_CTYPE))", "C"),
+        ("TZ", "Asia/Tokyo", "import time; print(time.tzname[0])", "JST"),
+        ("GREETING", "hei på dig", "import os; print(os.environ['GREETING'])", "hei på dig"),
+    ],
+)
+def test_variables_take_effect(run: Run, variable: str, value: str, code: str, shown: str) -> None:
+    if variable == "PYTHONSAFEPATH" and INTERPRETERS[0].minor_version in ("3.9", "3.10"):
+        pytest.skip("new in 3.11")
+    outcome = run(code, env=((variable, value),))
+    assert outcome.stdout.strip() == shown, outcome.stderr
+
+
+@pytest.mark.parametrize("env", [(), (("PYTHONHASHSEED", "1"),)], ids=["forked", "fresh"])
+def test_arguments_stdin_and_directory_are_the_programs(run: Run, env: tuple[tuple[str, str], ...]) -> None:
+    code = "import os, sys, json; print(json.dumps([sys.argv, sys.stdin.read(), os.getcwd(), os.environ['HOME']]))"
+    outcome = run(code, args=("--verbose", "ö"), stdin="line\n€".encode(), env=env)
+    assert json.loads(outcome.stdout) == [["main.py", "--verbose", "ö"], "line\n€", "/work", "/work"]
+
+
+@pytest.mark.parametrize("size", [0, 1, 60_000, 70_000, 5_000_000])
+def test_stdin_of_any_size_arrives_whole(run: Run, size: int) -> None:
+    outcome = run("import sys; print(len(sys.stdin.buffer.read()))", stdin=b"x" * size)
+    assert outcome.stdout == f"{size}\n"
+
+
+def test_files_are_there_with_their_modes_and_can_be_changed(run: Run) -> None:
+    code = "import os; print(open('data/a.txt').read()); open('data/a.txt', 'a').write('!'); os.mkdir('new'); " \
+        "print(sorted(os.listdir('.')))"  # fmt: skip
+    outcome = run(code, files={"data/a.txt": "text"})
+    assert outcome.stdout == "text\n['data', 'main.py', 'new']\n"
+
+
+def test_an_entrypoint_in_a_package_directory_finds_its_neighbours(run: Run) -> None:
+    outcome = run("", files={"app/start.py": "import near; print(near.X, __file__)", "app/near.py": "X = 1"},
+                  entrypoint="app/start.py")  # fmt: skip
+    assert outcome.stdout == "1 /work/app/start.py\n"
+
+
+def test_pre_commands_run_first_in_the_same_place(run: Run) -> None:
+    outcome = run("print(open('made.txt').read())", pre_commands=("echo $NAME > made.txt", "echo second"),
+                  env=(("NAME", "by sh"),))  # fmt: skip
+    assert outcome.stdout == "second\nby sh\n\n"
+
+
+def test_the_first_pre_command_that_fails_is_the_end(run: Run) -> None:
+    outcome = run("print('never')", pre_commands=("echo so far", "exit 42", "echo never"))
+    assert (outcome.stdout, outcome.exit_code, outcome.termination) == ("so far\n", 42, Termination.EXITED)
+
+
+def test_a_pre_command_killed_by_a_signal_is_seen_as_by_a_shell(run: Run) -> None:
+    assert run("", pre_commands=("kill -TERM $$",)).exit_code == 128 + 15
+
+
+def test_an_entrypoint_that_pre_commands_did_not_make_is_an_error_of_python(run: Run) -> None:
+    outcome = run("", entrypoint="other.py", pre_commands=("true",))
+    assert outcome.exit_code == 2
+    assert "can't open file '/work/other.py': [Errno 2] No such file or directory" in outcome.stderr
+
+
+def test_what_a_daemon_holds_open_does_not_hold_up_the_answer(run: Run) -> None:
+    outcome = run("import subprocess; subprocess.Popen(['sleep', '60']); print('done')")
+    assert (outcome.stdout, outcome.exit_code) == ("done\n", 0)
+
+
+def test_random_state_differs_between_sandboxes(run: Run) -> None:
+    code = "import random, os, uuid; print(random.random(), os.urandom(4).hex(), uuid.uuid4())"
+    assert len({run(code).stdout for _ in range(4)}) == 4
