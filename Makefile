@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := $(shell find src python/src -name '*.py' -o -name '*.tsv') pyproject.toml python/pyproject.toml
 
-.PHONY: help run stop test test-all check bench lock clean
+.PHONY: help run stop test check bench lock clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -18,14 +18,11 @@ run: $(VENV)/installed ## install, start the server on loopback, run an example 
 stop: ## stop the server that `make run` started
 	@scripts/run stop
 
-test: $(VENV)/installed-for-tests ## everything .ci/run asks for: checks, then both wheels tested as installed
-	@scripts/test
-
-test-all: $(VENV)/installed-for-tests ## the same, and what takes longer
-	@scripts/test --all
+test: $(VENV)/installed-for-tests ## checks, then both wheels tested as installed (one group: GROUP=unit)
+	@$(BIN)/python scripts/test.py $(if $(GROUP),--only $(GROUP))
 
 check: $(VENV)/installed-for-tests ## format, lint, types, floors
-	@scripts/test --only checks
+	@$(BIN)/python scripts/test.py --only checks
 
 bench: $(VENV)/installed-for-tests ## measure against bare `python main.py`, in one run
 	@$(BIN)/python benchmarks/bench.py

@@ -12,8 +12,8 @@ import socket
 from typing import FrozenSet, List, NamedTuple
 
 import frames
+import intake
 import kernel
-import runner
 
 REPORT_FD = 3
 USER_ID = 1000  # how the code sees itself; what it is on the host differs for each sandbox
@@ -51,7 +51,7 @@ def enter(boundaries: Boundaries, uid: int, file_system: int, fds: List[int], pl
         os.write(control, frames.FAILED + str(error).encode())
         os._exit(125)
     os.write(control, frames.READY)
-    runner.serve(socket.socket(fileno=control), REPORT_FD, plain_modules)
+    intake.serve(socket.socket(fileno=control), REPORT_FD, plain_modules)
 
 
 def join_cgroups(files: List[int]) -> None:

@@ -1,12 +1,8 @@
-"""Runs one spec as `python main.py` would, inside a sandbox whose boundaries are all up.
+"""Runs a file as `python main.py` would, and reports how it ended.
 
-Until `STARTED` is sent this is our code on the server's data: it makes the files, as the unprivileged user, and closes
-the control socket. From then on the process belongs to user code, and nothing it says is believed. What we need after
-that was looked up before it: user code may replace any function it can reach.
-
-Two ways to run: in this process, a fork of the warmed zygote; or in a fresh interpreter that this process executes,
-where only a fresh one does what plain Python would (a variable that is read at start, a file of the request that hides
-a module already imported). Both go through `run_main`.
+Two ways in: `run_main` in a fork of the warmed zygote (intake.py calls it), or `run_fresh` in an interpreter that was
+started anew, where only that behaves as plain Python would. The process belongs to user code, and nothing it says is
+believed. What we need after user code was looked up before it: it may replace any function that it can reach.
 """
 
 from __future__ import annotations
@@ -22,21 +18,15 @@ import atexit
 import builtins
 import gc
 import io
-import json
 import os
-import resource
 import signal
-import socket
-import time
 import types
-from typing import Any, Callable, Dict, FrozenSet, List, NoReturn, Optional, Tuple
+from typing import Callable, List, NoReturn, Optional
 
 import frames
 
 WORK = "/work"
-START_VARIABLES = ("PYTHON", "LD_", "LC_", "LANG", "MALLOC_", "GLIBC_TUNABLES")
-FUTURE_FLAGS = 0x1FF0000 | 0x20000  # every CO_FUTURE_* of 3.9 to 3.14
-COPY_CHUNK = 1 << 20
+FUTURE_FLAGS = 0x1FE0000  # every CO_FUTURE_* of 3.9 to 3.14
 
 _write = os.write
 _exit = os._exit
@@ -48,164 +38,7 @@ def warm_up() -> None:
     import traceback
 
     exec(compile(ast.parse("1 + 1"), "<warm-up>", "exec"), {})
-    json.loads(json.dumps({"warm": [1, "up", None]}))
     traceback.format_exception_only(SyntaxError, SyntaxError("warm-up"))
-
-
-# --- before user code -------------------------------------------------------------------------------------------------
-
-
-def serve(control: socket.socket, report: int, plain_modules: FrozenSet[str]) -> NoReturn:
-    """Receive a spec, make its files, run it, exit."""
-    try:
-        spec = prepare(control)
-    except Exception as error:
-        control.send(frames.FAILED + f"{type(error).__name__}: {error}".encode())
-        _exit(125)
-    control.send(frames.STARTED)
-    control.close()
-    os.environ.update(spec["env"])
-    time.tzset()
-    for command in spec["pre_commands"]:
-        run_command(command)
-    argv = [spec["entrypoint"], *spec["args"]]
-    if needs_fresh_interpreter(spec, plain_modules):
-        os.set_inheritable(report, True)
-        flag = "eval" if spec["eval_last_expr"] else "run"
-        os.execv(sys.executable, [sys.executable, "-u", os.path.abspath(__file__), flag, str(report), *argv])
-    run_main(argv, report, eval_last_expr=spec["eval_last_expr"])
-
-
-def prepare(control: socket.socket) -> Dict[str, Any]:
-    """Everything that is done for user code before it: files, stdin, directory, the limit that is ours to set."""
-    spec, content = receive(control)
-    os.chdir(WORK)
-    make_files(spec["entries"], content)
-    set_stdin(content.stdin())
-    content.close()
-    if spec["data_limit"]:
-        resource.setrlimit(resource.RLIMIT_DATA, (spec["data_limit"], spec["data_limit"]))
-    return spec
-
-
-class Content:
-    """The bytes that follow a spec, or that came as a descriptor."""
-
-    def __init__(self, control: socket.socket, spec: Dict[str, Any], fds: List[int]) -> None:
-        self._file = fds[0] if fds else -1
-        self._inline = b"" if fds else receive_exactly(control, spec["content_bytes"])
-        self._stdin = receive_exactly(control, spec["stdin_bytes"])
-
-    def copy(self, offset: int, size: int, target: int) -> None:
-        """Write `size` bytes from `offset` on to a file."""
-        while size > 0:
-            if self._file >= 0:
-                chunk = os.pread(self._file, min(size, COPY_CHUNK), offset)
-            else:
-                chunk = self._inline[offset : offset + size]
-            if not chunk:
-                raise EOFError("the archive ended before its last file")
-            written = os.write(target, chunk)
-            offset += written
-            size -= written
-
-    def stdin(self) -> bytes:
-        """What the program is to read."""
-        return self._stdin
-
-    def close(self) -> None:
-        """Let go of the archive."""
-        if self._file >= 0:
-            os.close(self._file)
-
-
-def receive(control: socket.socket) -> Tuple[Dict[str, Any], Content]:
-    """The spec, which the server made and checked."""
-    head, fds, _, _ = socket.recv_fds(control, frames.SPEC_LENGTH.size, 1)
-    if not head:
-        _exit(0)  # never needed: the server gave this sandbox up
-    head += receive_exactly(control, frames.SPEC_LENGTH.size - len(head))
-    (length,) = frames.SPEC_LENGTH.unpack(head)
-    spec = json.loads(receive_exactly(control, length))
-    return spec, Content(control, spec, fds)
-
-
-def receive_exactly(control: socket.socket, length: int) -> bytes:
-    data = bytearray(length)
-    view = memoryview(data)
-    position = 0
-    while position < length:
-        received = control.recv_into(view[position:])
-        if not received:
-            _exit(0)
-        position += received
-    return bytes(data)
-
-
-def make_files(entries: List[List[Any]], content: Content) -> None:
-    """Carry out the plan that the host checked; directories get their modes last, so that all of it can be written."""
-    for kind, path, *rest in entries:
-        target = os.path.join(WORK, path)
-        if kind == "directory":
-            os.makedirs(target, exist_ok=True)
-            continue
-        os.makedirs(os.path.dirname(target), exist_ok=True)
-        if kind == "file":
-            mode, offset, size = rest
-            fd = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
-            content.copy(offset, size, fd)
-            os.fchmod(fd, mode)
-            os.close(fd)
-        elif kind == "symlink":
-            os.symlink(rest[0], target)
-    for kind, path, *rest in reversed(entries):
-        if kind == "directory":
-            os.chmod(os.path.join(WORK, path), rest[0])
-
-
-def set_stdin(data: bytes) -> None:
-    """A pipe, as in `echo data | python main.py`; a file in memory where a pipe would not hold it all."""
-    read_end, write_end = os.pipe()
-    os.set_blocking(write_end, False)
-    try:
-        complete = not data or os.write(write_end, data) == len(data)
-    except BlockingIOError:
-        complete = False
-    os.close(write_end)
-    if not complete:
-        os.close(read_end)
-        read_end = os.memfd_create("stdin")
-        rest = memoryview(data)
-        while rest:
-            rest = rest[os.write(read_end, rest) :]
-        os.lseek(read_end, 0, os.SEEK_SET)
-    os.dup2(read_end, 0)
-    os.close(read_end)
-
-
-# --- user code from here on -------------------------------------------------------------------------------------------
-
-
-def run_command(command: str) -> None:
-    """One of `pre_commands`; the first that fails is the end."""
-    actions = [(os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0)]
-    pid = os.posix_spawn("/bin/sh", ["sh", "-c", command], os.environ, file_actions=actions)
-    _, status = os.waitpid(pid, 0)
-    code = os.waitstatus_to_exitcode(status)
-    if code != 0:
-        _exit(code if code > 0 else 128 - code)
-
-
-def needs_fresh_interpreter(spec: Dict[str, Any], plain_modules: FrozenSet[str]) -> bool:
-    """Whether only an interpreter that starts now would behave as `python main.py`."""
-    if any(name.startswith(START_VARIABLES) for name in spec["env"]):
-        return True
-    directory = os.path.dirname(os.path.join(WORK, spec["entrypoint"]))
-    try:
-        names = {name.partition(".")[0] for name in os.listdir(directory)}
-    except OSError:
-        return False  # no such entrypoint; the run will say so
-    return any(name in sys.modules and name not in plain_modules for name in names - {"__main__"})
 
 
 def run_main(argv: List[str], report: int, *, eval_last_expr: bool) -> NoReturn:

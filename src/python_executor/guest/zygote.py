@@ -42,7 +42,7 @@ import kernel
 import runner
 
 sys.path.remove(GUEST_DIRECTORY)
-for name in ("entry", "frames", "kernel", "runner"):
+for name in ("entry", "frames", "intake", "kernel", "runner"):
     del sys.modules[name]  # a request may bring files of these names
 
 CONTROL_FD = 3

@@ -25,8 +25,9 @@ from ...model.spec import Interpreter
 from . import seccomp
 from .cgroups import Cgroup
 from .identities import Identities
+from .pipes import Pipes
 from .plan import PAUSE_PATH, plan_box
-from .sandbox import NativeSandbox, Pipes
+from .sandbox import NativeSandbox
 
 START_TIMEOUT = 30.0  # seconds; a box takes about 0.2
 MAKE_TIMEOUT = 10.0  # seconds; a sandbox takes a few milliseconds

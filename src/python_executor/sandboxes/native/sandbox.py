@@ -26,47 +26,13 @@ from ...model.spec import MEBIBYTE, DirectoryEntry, ExecutionSpec, FileEntry, Sy
 from ..base import Emit
 from . import watch
 from .cgroups import Cgroup
+from .pipes import READ_SIZE, Pipes, read_now
 from .report import ReportReader
 
 if TYPE_CHECKING:
     from .box import Box
 
-READ_SIZE = 1 << 16
 REMOVAL_TRIES = 50
-
-
-class Pipes:
-    """The descriptors between us and one sandbox."""
-
-    def __init__(self) -> None:
-        self.stdout, self._guest_stdout = os.pipe2(os.O_CLOEXEC)
-        self.stderr, self._guest_stderr = os.pipe2(os.O_CLOEXEC)
-        self.report, self._guest_report = os.pipe2(os.O_CLOEXEC)
-        self.control, self._guest_control = socket.socketpair()
-        self.control.setblocking(False)
-        for fd in (self.stdout, self.stderr, self.report):
-            os.set_blocking(fd, False)
-
-    def guest_ends(self) -> list[int]:
-        """In the order in which guest/entry.py takes them."""
-        return [self._guest_stdout, self._guest_stderr, self._guest_report, self._guest_control.fileno()]
-
-    def close_guest_ends(self) -> None:
-        """The sandbox has its own now."""
-        for fd in (self._guest_stdout, self._guest_stderr, self._guest_report):
-            os.close(fd)
-        self._guest_control.close()
-
-    def close(self) -> None:
-        """Both ends, of a sandbox that was never made."""
-        self.close_guest_ends()
-        self.close_host_ends()
-
-    def close_host_ends(self) -> None:
-        """Ours, at the end."""
-        for fd in (self.stdout, self.stderr, self.report):
-            os.close(fd)
-        self.control.close()
 
 
 class NativeSandbox:
@@ -196,14 +162,14 @@ class NativeSandbox:
             loop.remove_reader(fd)
 
     def _on_output(self, fd: int, event: Callable[[bytes], Event]) -> None:
-        data = _read(fd)
+        data = read_now(fd)
         if data:
             self._emit_event(event(data))
         elif data == b"":
             asyncio.get_running_loop().remove_reader(fd)
 
     def _on_report(self) -> None:
-        data = _read(self._pipes.report)
+        data = read_now(self._pipes.report)
         if data == b"":
             asyncio.get_running_loop().remove_reader(self._pipes.report)
         elif data and self._report.feed(data):
@@ -231,11 +197,11 @@ class NativeSandbox:
         """What was written before the end and not read yet: no more than the pipes hold, whoever still writes."""
         for fd, event in ((self._pipes.stdout, Stdout), (self._pipes.stderr, Stderr)):
             left = fcntl.fcntl(fd, fcntl.F_GETPIPE_SZ)
-            while left > 0 and (data := _read(fd)):
+            while left > 0 and (data := read_now(fd)):
                 self._emit_event(event(data[:left]))
                 left -= len(data)
         left = fcntl.fcntl(self._pipes.report, fcntl.F_GETPIPE_SZ)
-        while left > 0 and (data := _read(self._pipes.report)):
+        while left > 0 and (data := read_now(self._pipes.report)):
             self._report.feed(data)
             left -= len(data)
         if not self._started:
@@ -329,14 +295,6 @@ class NativeSandbox:
                     break
                 await asyncio.sleep(0.01)
         self._box.forget(self._number, self._uid)
-
-
-def _read(fd: int) -> bytes | None:
-    """Bytes, b"" at the end, None where there are none now."""
-    try:
-        return os.read(fd, READ_SIZE)
-    except BlockingIOError:
-        return None
 
 
 def _entry(entry: FileEntry | DirectoryEntry | SymlinkEntry) -> list[object]:

@@ -1,0 +1,116 @@
+"""Runs the checks and the tests in groups, prints the seconds of each, and stops at the first that fails.
+
+`python scripts/test.py [--only GROUP]`, with an interpreter into which both wheels are installed.
+As root, the groups that make sandboxes run a second time as an ordinary user, who has no cgroups and just one uid.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from python_executor.environments.interpreters import find_interpreters
+
+ROOT = Path(__file__).resolve().parent.parent
+PYTHON = Path(sys.executable)
+ORDINARY_USER = "65534"  # nobody
+PYTEST = ("-m", "pytest", "--quiet", "-p", "no:cacheprovider")
+
+
+def run(*argv: str | Path, cwd: Path = ROOT, env: dict[str, str] | None = None) -> None:
+    subprocess.run([str(word) for word in argv], cwd=cwd, env={**os.environ, **(env or {})}, check=True)
+
+
+def tool(*argv: str) -> None:
+    run(PYTHON.parent / argv[0], *argv[1:])
+
+
+def checks() -> None:
+    """Format, lint, types (the guest's as the scripts of the box that they are), floors."""
+    tool("ruff", "format", "--check", "--quiet", ".")
+    tool("ruff", "check", "--quiet", ".")
+    tool("mypy", "--no-error-summary")
+    guest = ("--strict", "--explicit-package-bases", "--config-file=", "--no-error-summary", "box.py", "zygote.py")
+    run(PYTHON.parent / "mypy", *guest, cwd=ROOT / "src/python_executor/guest", env={"MYPYPATH": "."})
+    tool("lint-imports", "--no-logo")
+
+
+def pytest(*paths: str) -> Callable[[], None]:
+    return lambda: run(PYTHON, *PYTEST, *paths)
+
+
+def ordinary_user() -> None:
+    """The same promises for a server without privilege; the copy it sees is mounted where it may look."""
+    enter = 'mount --bind . /mnt && cd /mnt && exec setpriv --reuid $0 --regid $0 --clear-groups -- "$@"'
+    relative = PYTHON.relative_to(ROOT)
+    paths = ("tests/sandbox", "tests/api", "tests/end_to_end/test_leftovers.py")
+    home = Path("/tmp/python-executor-ordinary-user")
+    home.mkdir(exist_ok=True)
+    os.chmod(home, 0o777)
+    try:
+        run("unshare", "--mount", "sh", "-c", enter, ORDINARY_USER, relative, *PYTEST, *paths,
+            env={"HOME": str(home), "TMPDIR": str(home), "PYTHONDONTWRITEBYTECODE": "1"})  # fmt: skip
+    finally:
+        shutil.rmtree(home)
+
+
+def client_versions() -> None:
+    """The client library's own tests on the oldest Python that it promises and on the newest here."""
+    found = {interpreter.minor_version: interpreter for interpreter in find_interpreters()}
+    wanted = ["3.9", next(iter(found))]
+    wheel = next((ROOT / "dist").glob("python_executor_client-*.whl"))
+    for version in wanted:
+        if version not in found:
+            print(f"  NOT RUN on Python {version}: there is none here. `uv python install {version}` brings it.")
+            continue
+        venv = PYTHON.parent.parent / f"client-{version}"
+        run(found[version].executable, "-m", "venv", "--clear", venv)
+        run(venv / "bin/python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check", wheel, "pytest")
+        tests = ROOT / "tests/client"
+        run(venv / "bin/python", *PYTEST, "--confcutdir", tests, "--rootdir", tests, "-c", ROOT / "pyproject.toml",
+            *sorted(str(path) for path in tests.glob("test_*.py") if path.name not in LIVE))  # fmt: skip
+
+
+LIVE = {"test_live.py", "test_seed_examples.py"}  # need a server, run in the group `client`
+
+GROUPS: dict[str, Callable[[], None]] = {
+    "checks": checks,
+    "unit": pytest("tests/unit"),
+    "sandbox": pytest("tests/sandbox"),
+    "api": pytest("tests/api"),
+    "client": pytest("tests/client"),
+    "client-versions": client_versions,
+    "end-to-end": pytest("tests/end_to_end"),
+}
+if os.geteuid() == 0:
+    GROUPS["ordinary-user"] = ordinary_user
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", choices=GROUPS, action="append", help="just this group")
+    chosen = parser.parse_args().only or list(GROUPS)
+    seconds: dict[str, float] = {}
+    for name in chosen:
+        print(f"== {name}", flush=True)
+        start = time.monotonic()
+        try:
+            GROUPS[name]()
+        except subprocess.CalledProcessError:
+            print(f"== {name} FAILED after {time.monotonic() - start:.0f} s; again: make test GROUP={name}")
+            return 1
+        seconds[name] = time.monotonic() - start
+    print("\nseconds  group")
+    for name, spent in {**seconds, "all": sum(seconds.values())}.items():
+        print(f"{spent:7.1f}  {name}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

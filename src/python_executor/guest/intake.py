@@ -1,0 +1,173 @@
+"""Takes a spec in, inside a sandbox whose boundaries are all up, and starts its code.
+
+Until `STARTED` is sent this is our code on the server's data, carried out as the unprivileged user: files, stdin,
+directory. Then the control socket is closed, and what follows is user code: first the request's own commands, then its
+program, in this fork of the zygote; or in a fresh interpreter, where only that behaves as `python main.py` would (a
+variable that is read at start, a file of the request that hides a module already imported).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import socket
+import sys
+import time
+from typing import Any, Dict, FrozenSet, List, NoReturn, Tuple
+
+import frames
+import runner
+
+START_VARIABLES = ("PYTHON", "LD_", "LC_", "LANG", "MALLOC_", "GLIBC_TUNABLES")
+COPY_CHUNK = 1 << 20
+
+
+def serve(control: socket.socket, report: int, plain_modules: FrozenSet[str]) -> NoReturn:
+    """Receive a spec, make its files, run it, exit."""
+    try:
+        spec = prepare(control)
+    except Exception as error:
+        control.send(frames.FAILED + f"{type(error).__name__}: {error}".encode())
+        os._exit(125)
+    control.send(frames.STARTED)
+    control.close()
+    os.environ.update(spec["env"])
+    time.tzset()
+    for command in spec["pre_commands"]:
+        run_command(command)
+    argv = [spec["entrypoint"], *spec["args"]]
+    if needs_fresh_interpreter(spec, plain_modules):
+        os.set_inheritable(report, True)
+        flag = "eval" if spec["eval_last_expr"] else "run"
+        os.execv(sys.executable, [sys.executable, "-u", runner.__file__, flag, str(report), *argv])
+    runner.run_main(argv, report, eval_last_expr=spec["eval_last_expr"])
+
+
+def prepare(control: socket.socket) -> Dict[str, Any]:
+    """Everything that is done for user code before it: files, stdin, directory, the limit that is ours to set."""
+    spec, content = receive(control)
+    os.chdir(runner.WORK)
+    make_files(spec["entries"], content)
+    set_stdin(content.stdin())
+    content.close()
+    if spec["data_limit"]:
+        resource.setrlimit(resource.RLIMIT_DATA, (spec["data_limit"], spec["data_limit"]))
+    return spec
+
+
+class Content:
+    """The bytes that follow a spec, or that came as a descriptor."""
+
+    def __init__(self, control: socket.socket, spec: Dict[str, Any], fds: List[int]) -> None:
+        self._file = fds[0] if fds else -1
+        self._inline = b"" if fds else receive_exactly(control, spec["content_bytes"])
+        self._stdin = receive_exactly(control, spec["stdin_bytes"])
+
+    def copy(self, offset: int, size: int, target: int) -> None:
+        """Write `size` bytes from `offset` on to a file."""
+        while size > 0:
+            if self._file >= 0:
+                chunk = os.pread(self._file, min(size, COPY_CHUNK), offset)
+            else:
+                chunk = self._inline[offset : offset + size]
+            if not chunk:
+                raise EOFError("the archive ended before its last file")
+            written = os.write(target, chunk)
+            offset += written
+            size -= written
+
+    def stdin(self) -> bytes:
+        """What the program is to read."""
+        return self._stdin
+
+    def close(self) -> None:
+        """Let go of the archive."""
+        if self._file >= 0:
+            os.close(self._file)
+
+
+def receive(control: socket.socket) -> Tuple[Dict[str, Any], Content]:
+    """The spec, which the server made and checked."""
+    head, fds, _, _ = socket.recv_fds(control, frames.SPEC_LENGTH.size, 1)
+    if not head:
+        os._exit(0)  # never needed: the server gave this sandbox up
+    head += receive_exactly(control, frames.SPEC_LENGTH.size - len(head))
+    (length,) = frames.SPEC_LENGTH.unpack(head)
+    spec = json.loads(receive_exactly(control, length))
+    return spec, Content(control, spec, fds)
+
+
+def receive_exactly(control: socket.socket, length: int) -> bytes:
+    data = bytearray(length)
+    view = memoryview(data)
+    position = 0
+    while position < length:
+        received = control.recv_into(view[position:])
+        if not received:
+            os._exit(0)
+        position += received
+    return bytes(data)
+
+
+def make_files(entries: List[List[Any]], content: Content) -> None:
+    """Carry out the plan that the host checked; directories get their modes last, so that all of it can be written."""
+    for kind, path, *rest in entries:
+        target = os.path.join(runner.WORK, path)
+        if kind == "directory":
+            os.makedirs(target, exist_ok=True)
+            continue
+        os.makedirs(os.path.dirname(target), exist_ok=True)
+        if kind == "file":
+            mode, offset, size = rest
+            fd = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+            content.copy(offset, size, fd)
+            os.fchmod(fd, mode)
+            os.close(fd)
+        elif kind == "symlink":
+            os.symlink(rest[0], target)
+    for kind, path, *rest in reversed(entries):
+        if kind == "directory":
+            os.chmod(os.path.join(runner.WORK, path), rest[0])
+
+
+def set_stdin(data: bytes) -> None:
+    """A pipe, as in `echo data | python main.py`; a file in memory where a pipe would not hold it all."""
+    read_end, write_end = os.pipe()
+    os.set_blocking(write_end, False)
+    try:
+        complete = not data or os.write(write_end, data) == len(data)
+    except BlockingIOError:
+        complete = False
+    os.close(write_end)
+    if not complete:
+        os.close(read_end)
+        read_end = os.memfd_create("stdin")
+        rest = memoryview(data)
+        while rest:
+            rest = rest[os.write(read_end, rest) :]
+        os.lseek(read_end, 0, os.SEEK_SET)
+    os.dup2(read_end, 0)
+    os.close(read_end)
+
+
+def run_command(command: str) -> None:
+    """One of `pre_commands`; the first that fails is the end."""
+    actions = [(os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0)]
+    pid = os.posix_spawn("/bin/sh", ["sh", "-c", command], os.environ, file_actions=actions)
+    _, status = os.waitpid(pid, 0)
+    code = os.waitstatus_to_exitcode(status)
+    if code != 0:
+        os._exit(code if code > 0 else 128 - code)
+
+
+def needs_fresh_interpreter(spec: Dict[str, Any], plain_modules: FrozenSet[str]) -> bool:
+    """Whether only an interpreter that starts now would behave as `python main.py`."""
+    if any(name.startswith(START_VARIABLES) for name in spec["env"]):
+        return True
+    directory = os.path.dirname(os.path.join(runner.WORK, spec["entrypoint"]))
+    try:
+        names = {name.partition(".")[0] for name in os.listdir(directory)}
+    except OSError:
+        return False  # no such entrypoint; the run will say so
+    return any(name in sys.modules and name not in plain_modules for name in names - {"__main__"})

@@ -1,0 +1,179 @@
+"""Whatever happens, nothing stays behind: no process, mount, cgroup, namespace, file or descriptor."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.support.api import Api
+from tests.support.server import ServerProcess
+
+CGROUPS = Path("/sys/fs/cgroup")
+
+
+@dataclass(frozen=True)
+class Traces:
+    """What a server and its sandboxes have on this machine, by number."""
+
+    processes: int
+    namespaces: int
+    cgroups: int
+    mounts: int
+    descriptors: int
+    files: int
+
+
+def descendants(root: int) -> set[int]:
+    """A process and all below it, across PID namespaces."""
+    parents: dict[int, int] = {}
+    for directory in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            parents[int(directory.name)] = int((directory / "stat").read_text().rpartition(")")[2].split()[1])
+    found = {root} & set(parents)
+    while more := {pid for pid, parent in parents.items() if parent in found} - found:
+        found |= more
+    return found
+
+
+def namespaces(pids: set[int]) -> set[str]:
+    """Those of the processes, and those that their descriptors keep alive."""
+    found = set()
+    for pid in pids:
+        for link in [*Path(f"/proc/{pid}/ns").glob("*"), *Path(f"/proc/{pid}/fd").glob("*")]:
+            with suppress(OSError):
+                found.add(os.readlink(link))
+    own = {os.readlink(link) for link in Path("/proc/self/ns").glob("*")}
+    return {name for name in found - own if ":[" in name and name.split(":")[0] in NAMESPACES}
+
+
+NAMESPACES = {"cgroup", "ipc", "mnt", "net", "pid", "user", "uts"}
+
+
+def cgroups() -> set[Path]:
+    return set(CGROUPS.glob("**/python-executor-*/")) | set(CGROUPS.glob("**/python-executor-*/*/"))
+
+
+def traces(server: ServerProcess, before: set[Path], files: Path) -> Traces:
+    assert server.process is not None
+    pid = server.process.pid
+    family = descendants(pid)
+    return Traces(
+        processes=len(family),
+        namespaces=len(namespaces(family)),
+        cgroups=len(cgroups() - before),
+        mounts=len(Path("/proc/self/mountinfo").read_text().splitlines()),
+        descriptors=len(list(Path(f"/proc/{pid}/fd").glob("*"))),
+        files=len(list(files.iterdir())),
+    )
+
+
+def settled(look: Callable[[], Traces], wanted: Traces | None = None) -> Traces:
+    """What is there once two looks agree, or once it is what is wanted."""
+    last, deadline = look(), time.monotonic() + 20
+    while time.monotonic() < deadline:
+        time.sleep(0.3)
+        now = look()
+        if now == wanted or (wanted is None and now == last):
+            return now
+        last = now
+    return last
+
+
+@pytest.fixture
+def temporary_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where the server keeps its temporary files in these tests."""
+    directory = tmp_path / "tmp"
+    directory.mkdir(mode=0o777)
+    monkeypatch.setenv("TMPDIR", str(directory))
+    return directory
+
+
+@pytest.fixture
+def api_of() -> Iterator[Callable[[ServerProcess], Api]]:
+    opened: list[Api] = []
+
+    def connect(server: ServerProcess) -> Api:
+        opened.append(Api(server.url))
+        return opened[-1]
+
+    yield connect
+    for api in opened:
+        api.close()
+
+
+def test_two_thousand_in_a_row_and_two_hundred_at_once_leave_nothing(
+    start_server: Callable[..., ServerProcess], api_of: Callable[[ServerProcess], Api], temporary_files: Path
+) -> None:
+    before = cgroups()
+    server = start_server(max_concurrent=50)
+    api = api_of(server)
+    for _ in range(20):  # whatever is made once is made now
+        api.eval("1")
+    idle = settled(lambda: traces(server, before, temporary_files))
+
+    for number in range(2000):
+        answer = api.eval(f"open('/tmp/x', 'w').write('x' * 10000)\n{number}", eval_last_expr=True)
+        assert answer["result"] == str(number)
+
+    def one(number: int) -> str:
+        own = api_of(server)
+        code = f"import subprocess; subprocess.Popen(['sleep', '60'])\n{number}"
+        return str(own.eval(code, eval_last_expr=True, config={"memory_mb": 64})["result"])
+
+    with ThreadPoolExecutor(200) as pool:
+        assert list(pool.map(one, range(200))) == [str(number) for number in range(200)]
+    after = settled(lambda: traces(server, before, temporary_files), idle)
+    assert (after.processes, after.namespaces, after.cgroups, after.mounts, after.files) == (
+        idle.processes, idle.namespaces, idle.cgroups, idle.mounts, idle.files,
+    )  # fmt: skip
+    assert after.descriptors <= idle.descriptors + 200  # those connections
+
+    pids = descendants(server.process.pid) if server.process else set()
+    server.stop()
+    assert not [pid for pid in pids if Path(f"/proc/{pid}").exists()]
+    assert cgroups() == before
+
+
+def test_a_server_that_is_killed_leaves_no_code_running_and_nothing_behind(
+    start_server: Callable[..., ServerProcess], api_of: Callable[[ServerProcess], Api], temporary_files: Path
+) -> None:
+    before, mounts = cgroups(), Path("/proc/self/mountinfo").read_text()
+    server = start_server(max_concurrent=50)
+    api = api_of(server)
+    code = "import os, time\nfor _ in range(3):\n  if os.fork() == 0: os.setsid()\ntime.sleep(600)"
+    ids = [api.submit(code, config={"memory_mb": 64}) for _ in range(50)]
+    while sum(api.look(each)["status"] == "running" for each in ids) < 20:
+        time.sleep(0.1)
+    assert server.process is not None
+    pids = descendants(server.process.pid) - {server.process.pid}
+    assert len(pids) > 40
+
+    server.process.send_signal(signal.SIGKILL)
+    server.process.wait()
+    deadline = time.monotonic() + 10
+    while (left := [pid for pid in pids if is_running(pid)]) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not left
+    assert Path("/proc/self/mountinfo").read_text() == mounts
+
+    server.start()
+    again = api_of(server)
+    assert {again.look(each)["termination"] for each in ids} == {"lost"}
+    server.stop()
+    assert cgroups() == before
+    assert list(temporary_files.iterdir()) == []
+
+
+def is_running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
