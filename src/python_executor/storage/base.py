@@ -1,11 +1,17 @@
-"""The port that every store implements: executions by id, kept until they expire."""
+"""The port that every store implements: executions by id, kept until they expire.
+
+To add a store, implement this protocol beside `sqlite.py` and add it to the contract suite in `tests/unit/storage/`.
+Failures are raised as `StoreError`.
+"""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
 from typing import Protocol
 
-from ..model.execution import Execution
+from ..model.events import Termination
+from ..model.execution import Execution, Status
 
 
 class Store(Protocol):
@@ -16,7 +22,10 @@ class Store(Protocol):
         ...
 
     async def put(self, execution: Execution) -> None:
-        """Insert or replace. On return it survives the death of this process."""
+        """Insert or replace. On return it survives the death of this process.
+
+        Puts of one execution take effect in the order of the calls, even when the earlier one has not returned yet.
+        """
         ...
 
     async def get(self, execution_id: str) -> Execution | None:
@@ -40,3 +49,15 @@ class Store(Protocol):
     async def close(self) -> None:
         """Write what is under way and give the store up; idempotent."""
         ...
+
+
+def lost(execution: Execution, now: datetime) -> Execution:
+    """What `mark_lost` makes of an execution that is not final."""
+    return replace(
+        execution,
+        status=Status.FAILED,
+        termination=Termination.LOST,
+        exit_code=125,
+        error="the server died before the execution had finished",
+        finished_at=now,
+    )

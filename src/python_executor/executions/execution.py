@@ -1,0 +1,190 @@
+"""What an execution is while it lives: the state machine, and nothing that waits.
+
+    PENDING ──start()──▶ RUNNING ──┐
+       │                           ├── decide() ──▶ (decided) ──finish()──▶ COMPLETED, FAILED or KILLED
+       └───────────────────────────┘
+
+A kill, a timeout, a shutdown, a failure of ours and the code's own exit may all come at once. Each of them calls
+`decide()` with the ending that it stands for; the first wins and the others change nothing, whatever their order.
+Between the decision and `finish()` the sandbox is dying: output and the kernel's usage figures still come in and are
+kept. The one thing that goes before a decision already made is a sandbox that does not die of being killed: nobody
+may be told that code was stopped while it may still be running.
+
+Nothing here does I/O or looks at a clock; `lifecycle.py` drives it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from ..model.events import Event, Exited, Raised, Result, Stderr, Stdout, Termination, Usage
+from ..model.execution import Execution, Status
+from ..model.spec import ExecutionSpec, Limits
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How an execution ends, as it is shown."""
+
+    status: Status
+    termination: Termination
+    exit_code: int
+    error: str | None = None
+
+
+KILLED = Ending(Status.KILLED, Termination.KILLED, 137)
+SHUT_DOWN = Ending(Status.FAILED, Termination.LOST, 125, "the server was shut down before the execution had finished")
+OUR_FAILURE = Ending(
+    Status.FAILED, Termination.ERROR, 125, "the server failed to run this; it was not the code's doing: try again"
+)
+
+
+def timed_out(limits: Limits) -> Ending:
+    """The ending of an execution that ran past its time."""
+    error = f"execution timed out after {limits.timeout_seconds} s"
+    return Ending(Status.FAILED, Termination.TIMEOUT, 124, error)
+
+
+def ended_by_itself(event: Exited, limits: Limits) -> Ending:
+    """The ending that the sandbox told of."""
+    if event.termination is Termination.MEMORY:
+        error = f"out of memory: the limit is {limits.memory_mb} MiB (memory_mb)"
+        return Ending(Status.COMPLETED, Termination.MEMORY, 137, error)
+    return Ending(Status.COMPLETED, event.termination, event.exit_code)
+
+
+class Output:
+    """The first `limit` bytes of a stream."""
+
+    def __init__(self, limit: int) -> None:
+        self.truncated = False
+        self._limit = limit
+        self._kept = bytearray()
+
+    def feed(self, data: bytes) -> None:
+        """Keep what still fits and let go of the rest."""
+        room = self._limit - len(self._kept)
+        self._kept += data[:room]
+        self.truncated = self.truncated or len(data) > room
+
+    def __bytes__(self) -> bytes:
+        return bytes(self._kept)
+
+
+def printable(text: str) -> str:
+    """The text without lone surrogates, which no JSON can carry."""
+    return text.encode("utf-8", "surrogatepass").decode("utf-8", "replace")
+
+
+class LiveExecution:
+    """One execution from its admission to its end: what it has said so far, and how it will end once that is known."""
+
+    def __init__(
+        self, execution_id: str, owner: str, backend: str, spec: ExecutionSpec, created_at: datetime, max_output: int
+    ) -> None:
+        self.execution_id = execution_id
+        self.limits = spec.limits
+        self.final: Execution | None = None
+        self._owner = owner
+        self._backend = backend
+        self._request_warnings = spec.warnings
+        self._created_at = created_at
+        self._started_at: datetime | None = None
+        self._python: str | None = None
+        self._stdout, self._stderr = Output(max_output), Output(max_output)
+        self._result: Result | None = None
+        self._raised: Raised | None = None
+        self._usage: Usage | None = None
+        self._ending: Ending | None = None
+
+    @property
+    def is_started(self) -> bool:
+        """Whether its code may have run."""
+        return self._started_at is not None
+
+    @property
+    def is_decided(self) -> bool:
+        """Whether it is known how it ends."""
+        return self._ending is not None
+
+    def start(self, python: str, now: datetime) -> bool:
+        """It has a sandbox with that Python and its clock runs; False if it was ended before it got that far."""
+        if self.is_decided:
+            return False
+        self._python = python
+        self._started_at = max(now, self._created_at)  # wall clocks may be set back
+        return True
+
+    def decide(self, ending: Ending) -> bool:
+        """Make this its ending, unless it has one; whether it was the first."""
+        if self.is_decided:
+            return False
+        self._ending = ending
+        return True
+
+    def feed(self, event: Event) -> bool:
+        """Take in what the sandbox said; whether that was the last of it."""
+        if self.final is not None:
+            return False
+        match event:
+            case Stdout(data):
+                self._stdout.feed(data)
+            case Stderr(data):
+                self._stderr.feed(data)
+            case Result():
+                self._result = event
+            case Raised():
+                self._raised = event
+            case Exited():
+                self._usage = event.usage
+                self.decide(ended_by_itself(event, self.limits))
+                return True
+        return False
+
+    def give_up(self) -> None:
+        """It was to end and did not: from now on that is our failure, whatever was decided."""
+        if self.final is None:
+            self._ending = OUR_FAILURE
+
+    def finish(self, now: datetime) -> Execution:
+        """Nothing will change any more: the snapshot that stays."""
+        if self.final is None:
+            self.final = self._snapshot(self._ending or OUR_FAILURE, max(now, self._started_at or self._created_at))
+            self._stdout = self._stderr = Output(0)  # the bytes live on in `final` alone
+        return self.final
+
+    def snapshot(self) -> Execution:
+        """How it stands now."""
+        return self.final or self._snapshot(None, None)
+
+    def _snapshot(self, ending: Ending | None, finished_at: datetime | None) -> Execution:
+        raised, result = self._raised, self._result
+        return Execution(
+            execution_id=self.execution_id,
+            owner=self._owner,
+            status=ending.status if ending else Status.RUNNING if self.is_started else Status.PENDING,
+            created_at=self._created_at,
+            started_at=self._started_at,
+            finished_at=finished_at,
+            stdout=bytes(self._stdout),
+            stderr=bytes(self._stderr),
+            stdout_truncated=self._stdout.truncated,
+            stderr_truncated=self._stderr.truncated,
+            exit_code=ending.exit_code if ending else None,
+            termination=ending.termination if ending else None,
+            error=ending.error if ending else None,
+            error_type=printable(raised.error_type) if raised else None,
+            error_line=raised.line if raised else None,
+            result=printable(result.text) if result else None,
+            warnings=self._warnings(),
+            backend=self._backend,
+            python=self._python,
+            usage=self._usage,
+        )
+
+    def _warnings(self) -> tuple[str, ...]:
+        if self._result is None or not self._result.truncated:
+            return self._request_warnings
+        cut = f"the result was too long: only its first {len(self._result.text)} characters are shown"
+        return (*self._request_warnings, cut)

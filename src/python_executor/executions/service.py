@@ -1,0 +1,253 @@
+"""Executions by id: submitted, run, looked at, waited for, killed. All that the rest of the program sees of this room.
+
+An execution is looked up in two places. From its submission until its final record is durable it is in `_lives`, and
+every answer comes from there; then only the store has it. So no answer depends on how fast the store is, a
+synchronous result does not wait for its record, and an execution whose record could not be written can be read until
+it would have expired anyway, as long as memory allows.
+
+Every execution has one task (`lifecycle.py`), and a second one at its end, which writes the record.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import structlog
+
+from ..model.errors import NotFound, Refusal, Unavailable
+from ..model.execution import Execution, Status
+from ..model.spec import ExecutionSpec, Interpreter
+from ..sandboxes.base import Backend
+from ..storage.base import Store
+from .admission import BACKLOG_BYTES, Admission, Ticket
+from .execution import KILLED, OUR_FAILURE, SHUT_DOWN, LiveExecution
+from .lifecycle import KILL_PATIENCE, Lifecycle, close_content, describe
+
+CLOSE_PATIENCE = 2 * KILL_PATIENCE  # seconds for kills, destructions and records, once the grace is over
+MAX_EXPIRY_INTERVAL = 10.0  # seconds
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """How much is run at once, and how much is kept for how long."""
+
+    max_concurrent: int
+    memory_budget_mb: int  # MiB that running executions may have been promised together
+    queue_max: int
+    max_output_bytes: int  # of each stream
+    cleanup_ttl_seconds: float
+
+
+def utc_now() -> datetime:
+    """The time."""
+    return datetime.now(UTC)
+
+
+class Executions:
+    """Runs specs on one backend and keeps what became of them in one store."""
+
+    def __init__(
+        self, backend: Backend, store: Store, policy: Policy, owner: str, now: Callable[[], datetime] = utc_now
+    ) -> None:
+        self._backend = backend
+        self._store = store
+        self._policy = policy
+        self._owner = owner
+        self._now = now
+        self._admission = Admission(policy.max_concurrent, policy.memory_budget_mb, policy.queue_max)
+        self._lives: dict[str, Lifecycle] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._expiring: asyncio.Task[None] | None = None  # from start() to close()
+        self._ready = False
+
+    @property
+    def interpreters(self) -> Sequence[Interpreter]:
+        """What the backend can run, newest first."""
+        return self._backend.interpreters
+
+    @property
+    def backend_name(self) -> str:
+        """The backend, as results name it."""
+        return self._backend.name
+
+    @property
+    def ready(self) -> bool:
+        """Whether it takes work: started, and not draining."""
+        return self._ready
+
+    async def start(self) -> None:
+        """Open the store, end what an earlier life left behind, start the backend, take work."""
+        await self._store.open()
+        try:
+            if lost := await self._store.mark_lost(self._now()):
+                log.warning("executions were lost when the server died", count=lost)
+            await self._backend.start()
+        except BaseException:
+            await self._store.close()
+            raise
+        self._expiring = asyncio.create_task(self._expire_for_ever())
+        self._ready = True
+
+    async def submit(self, spec: ExecutionSpec) -> str:
+        """Take the spec, to be run when there is room; the id, once the execution is on record.
+
+        Raises `QueueFull` and `Unavailable`; nothing is run then. `spec.tree.content` is closed in every case, as
+        soon as it is of no more use.
+        """
+        life = self._accept(spec)
+        try:
+            await self._store.put(life.live.snapshot())
+        except Exception as failure:
+            life.stop(OUR_FAILURE)
+            self._forget(life.live.execution_id)
+            self._log_unrecorded(life.live.execution_id, failure)
+            raise Unavailable("the server cannot record executions at the moment: try again later") from failure
+        except asyncio.CancelledError:
+            life.stop(KILLED)  # nobody will ever know its id
+            raise
+        finally:
+            self._spawn(life.drive(spec, self._backend))
+        return life.live.execution_id
+
+    async def run(self, spec: ExecutionSpec) -> Execution:
+        """Run the spec and wait for its end; it is killed if the waiting task is cancelled. Otherwise as `submit`."""
+        life = self._accept(spec)
+        self._spawn(life.drive(spec, self._backend))
+        try:
+            return await life.ended()
+        except asyncio.CancelledError:
+            life.stop(KILLED)
+            raise
+
+    async def get(self, execution_id: str) -> Execution:
+        """How it stands, with the output so far. Raises `NotFound`."""
+        life = self._lives.get(execution_id)
+        execution = life.live.snapshot() if life else await self._store.get(execution_id)
+        if execution is None or self._is_gone(execution):
+            raise NotFound("there is no such execution, or no longer: finished ones are kept only for a while")
+        return execution
+
+    async def wait(self, execution_id: str, seconds: float) -> Execution:
+        """How it stands as soon as it is final, or when the seconds are over. Raises `NotFound`."""
+        if life := self._lives.get(execution_id):
+            with suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    return await life.ended()
+        return await self.get(execution_id)
+
+    async def kill(self, execution_id: str) -> Status:
+        """End it; its status, once that is final. Changes nothing about one that has ended. Raises `NotFound`."""
+        if life := self._lives.get(execution_id):
+            life.stop(KILLED)
+            return (await life.ended()).status
+        return (await self.get(execution_id)).status
+
+    async def close(self, grace: float) -> None:
+        """Take no more work, let all that was taken finish for `grace` seconds, end the rest, give everything up."""
+        self._ready = False
+        expiring, self._expiring = self._expiring, None
+        if expiring is None:
+            return
+        lives = list(self._lives.values())
+        with suppress(TimeoutError):
+            async with asyncio.timeout(grace):
+                for life in lives:
+                    await life.ended()
+        for life in lives:
+            life.stop(SHUT_DOWN)
+        await self._finish_tasks()
+        expiring.cancel()
+        try:
+            await self._backend.close()
+        finally:
+            await self._store.close()
+
+    def _accept(self, spec: ExecutionSpec) -> Lifecycle:
+        """A place in the queue and an id."""
+        try:
+            ticket = self._join_queue(spec)
+        except Refusal:
+            close_content(spec)
+            raise
+        execution_id = f"exe_{uuid.uuid4()}"
+        live = LiveExecution(
+            execution_id, self._owner, self._backend.name, spec, self._now(), self._policy.max_output_bytes
+        )
+        life = Lifecycle(live, ticket, self._now, self._finished)
+        self._lives[execution_id] = life
+        return life
+
+    def _join_queue(self, spec: ExecutionSpec) -> Ticket:
+        if not self._ready:
+            raise Unavailable("the server takes no work at the moment: try again in a few seconds")
+        return self._admission.join(spec.limits.memory_mb)
+
+    def _finished(self, final: Execution) -> None:
+        self._admission.add_backlog(size_of(final))
+        self._spawn(self._record(final))
+
+    async def _record(self, final: Execution) -> None:
+        try:
+            await self._store.put(final)
+        except Exception as failure:
+            self._log_unrecorded(final.execution_id, failure)
+            if self._admission.backlog < BACKLOG_BYTES // 2:  # what is kept in vain must not stop others from starting
+                return
+        self._forget(final.execution_id)
+
+    def _forget(self, execution_id: str) -> None:
+        """Let go of a final execution: from now on the store alone has it, if anybody."""
+        life = self._lives.pop(execution_id, None)
+        if life and life.live.final:
+            self._admission.add_backlog(-size_of(life.live.final))
+
+    def _log_unrecorded(self, execution_id: str, failure: Exception) -> None:
+        log.error("an execution could not be recorded", execution_id=execution_id, **describe(failure))
+
+    def _is_gone(self, execution: Execution) -> bool:
+        """Whether it has expired; or it is on record as unfinished, but its end was lost with a failing store."""
+        if execution.finished_at is not None:
+            return execution.finished_at < self._horizon()
+        return execution.owner == self._owner and execution.execution_id not in self._lives
+
+    def _horizon(self) -> datetime:
+        return self._now() - timedelta(seconds=self._policy.cleanup_ttl_seconds)
+
+    async def _expire_for_ever(self) -> None:
+        while True:
+            await asyncio.sleep(min(self._policy.cleanup_ttl_seconds / 2, MAX_EXPIRY_INTERVAL))
+            for execution_id, life in list(self._lives.items()):
+                if life.live.final and self._is_gone(life.live.final):
+                    self._forget(execution_id)
+            try:
+                await self._store.expire(self._horizon())
+            except Exception as failure:
+                log.error("old executions could not be dropped from the store", **describe(failure))
+
+    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _finish_tasks(self) -> None:
+        """Wait for destructions and records, also those that come up meanwhile; not for ever."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_PATIENCE):
+                while self._tasks:
+                    await asyncio.wait(self._tasks)
+        if self._tasks:
+            log.error("sandboxes or records were not done with at shutdown", count=len(self._tasks))
+        for task in self._tasks:
+            task.cancel()
+
+
+def size_of(execution: Execution) -> int:
+    """Bytes of output that it holds."""
+    return len(execution.stdout) + len(execution.stderr)
