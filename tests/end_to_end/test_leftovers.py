@@ -16,8 +16,6 @@ import pytest
 from tests.support.api import Api
 from tests.support.server import ServerProcess
 
-CGROUPS = Path("/sys/fs/cgroup")
-
 
 @dataclass(frozen=True)
 class Traces:
@@ -57,18 +55,26 @@ def namespaces(pids: set[int]) -> set[str]:
 NAMESPACES = {"cgroup", "ipc", "mnt", "net", "pid", "user", "uts"}
 
 
-def cgroups() -> set[Path]:
-    return set(CGROUPS.glob("**/python-executor-*/")) | set(CGROUPS.glob("**/python-executor-*/*/"))
+def cgroups(server: ServerProcess) -> set[Path]:
+    """Those below the directories that the server holds locked; also after its end, as it was first seen."""
+    if server not in LOCKED:
+        assert server.process is not None
+        held = {os.readlink(link) for link in Path(f"/proc/{server.process.pid}/fd").glob("*")}
+        LOCKED[server] = {Path(path) for path in held if "/python-executor-" in path and path.startswith("/sys/")}
+    return {group for own in LOCKED[server] if own.exists() for group in [own, *own.glob("*/")]}
 
 
-def traces(server: ServerProcess, before: set[Path], files: Path) -> Traces:
+LOCKED: dict[ServerProcess, set[Path]] = {}
+
+
+def traces(server: ServerProcess, files: Path) -> Traces:
     assert server.process is not None
     pid = server.process.pid
     family = descendants(pid)
     return Traces(
         processes=len(family),
         namespaces=len(namespaces(family)),
-        cgroups=len(cgroups() - before),
+        cgroups=len(cgroups(server)),
         mounts=len(Path("/proc/self/mountinfo").read_text().splitlines()),
         descriptors=len(list(Path(f"/proc/{pid}/fd").glob("*"))),
         files=len(list(files.iterdir())),
@@ -112,12 +118,11 @@ def api_of() -> Iterator[Callable[[ServerProcess], Api]]:
 def test_two_thousand_in_a_row_and_two_hundred_at_once_leave_nothing(
     start_server: Callable[..., ServerProcess], api_of: Callable[[ServerProcess], Api], temporary_files: Path
 ) -> None:
-    before = cgroups()
     server = start_server(max_concurrent=50)
     api = api_of(server)
     for _ in range(20):  # whatever is made once is made now
         api.eval("1")
-    idle = settled(lambda: traces(server, before, temporary_files))
+    idle = settled(lambda: traces(server, temporary_files))
 
     for number in range(2000):
         answer = api.eval(f"open('/tmp/x', 'w').write('x' * 10000)\n{number}", eval_last_expr=True)
@@ -130,7 +135,7 @@ def test_two_thousand_in_a_row_and_two_hundred_at_once_leave_nothing(
 
     with ThreadPoolExecutor(200) as pool:
         assert list(pool.map(one, range(200))) == [str(number) for number in range(200)]
-    after = settled(lambda: traces(server, before, temporary_files), idle)
+    after = settled(lambda: traces(server, temporary_files), idle)
     assert (after.processes, after.namespaces, after.cgroups, after.mounts, after.files) == (
         idle.processes, idle.namespaces, idle.cgroups, idle.mounts, idle.files,
     )  # fmt: skip
@@ -139,13 +144,13 @@ def test_two_thousand_in_a_row_and_two_hundred_at_once_leave_nothing(
     pids = descendants(server.process.pid) if server.process else set()
     server.stop()
     assert not [pid for pid in pids if Path(f"/proc/{pid}").exists()]
-    assert cgroups() == before
+    assert not cgroups(server)
 
 
 def test_a_server_that_is_killed_leaves_no_code_running_and_nothing_behind(
     start_server: Callable[..., ServerProcess], api_of: Callable[[ServerProcess], Api], temporary_files: Path
 ) -> None:
-    before, mounts = cgroups(), Path("/proc/self/mountinfo").read_text()
+    mounts = Path("/proc/self/mountinfo").read_text()
     server = start_server(max_concurrent=50)
     api = api_of(server)
     code = "import os, time\nfor _ in range(3):\n  if os.fork() == 0: os.setsid()\ntime.sleep(600)"
@@ -156,6 +161,7 @@ def test_a_server_that_is_killed_leaves_no_code_running_and_nothing_behind(
     pids = descendants(server.process.pid) - {server.process.pid}
     assert len(pids) > 40
 
+    cgroups(server)  # which they are
     server.process.send_signal(signal.SIGKILL)
     server.process.wait()
     deadline = time.monotonic() + 10
@@ -168,7 +174,7 @@ def test_a_server_that_is_killed_leaves_no_code_running_and_nothing_behind(
     again = api_of(server)
     assert {again.look(each)["termination"] for each in ids} == {"lost"}
     server.stop()
-    assert cgroups() == before
+    assert not cgroups(server)
     assert list(temporary_files.iterdir()) == []
 
 

@@ -5,7 +5,7 @@
 
 The guardian does nothing but be the parent. It dies with the server (parent-death signal), the zygote dies with the
 guardian (likewise), and as PID 1 it takes every sandbox with it: no code of ours has to run for that. The zygote also
-ends when its control socket closes.
+ends when its control socket closes. The server gets its pidfd, to see it gone.
 
 The plan comes over the control socket as JSON. The user namespace comes first, so that everything after it needs no
 privilege on the host; the server writes its mapping, since only it may use the machine's range of unprivileged uids.
@@ -57,7 +57,9 @@ def make_box(control: socket.socket, server_pid: int) -> None:
     kernel.mount(None, "/", None, kernel.MS_REC | kernel.MS_PRIVATE)
     sources = [os.open(source, os.O_PATH | os.O_CLOEXEC) for source, _ in plan["binds"]]  # while we may look there
     become_root_of_box(has_own_uids=plan["has_own_uids"])
-    if os.fork() != 0:
+    zygote = os.fork()
+    if zygote != 0:
+        socket.send_fds(control, [b"forked"], [os.pidfd_open(zygote)])
         become_guardian(control, base64.b64decode(plan["pause"]))
     die_with_parent()
     build_root(plan, sources)

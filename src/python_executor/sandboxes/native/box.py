@@ -15,6 +15,7 @@ import socket
 import subprocess
 import sys
 from collections import deque
+from contextlib import suppress
 from importlib.resources import as_file, files
 from typing import NamedTuple
 
@@ -66,6 +67,7 @@ class Box:
         self._asking = asyncio.Lock()
         self._answer: Answer | None = None
         self._guardian: subprocess.Popen[bytes] | None = None
+        self._zygote: int | None = None  # its pidfd
         self._control: socket.socket | None = None
 
     @property
@@ -106,16 +108,22 @@ class Box:
         await loop.sock_sendall(ours, len(data).to_bytes(8, "big"))
         for start in range(0, len(data), frames.PACKET_MAX):
             await loop.sock_sendall(ours, data[start : start + frames.PACKET_MAX])
-        await self._expect(ours, b"map")
+        await self._expect(ours, {b"map"})
         self._identities.map(self._guardian.pid)
         await loop.sock_sendall(ours, b"!")
         await loop.sock_sendall(ours, json.dumps(self._zygote_config()).encode())
-        await self._expect(ours, b"ready")
+        await self._expect(ours, {b"forked", b"ready"})
 
-    async def _expect(self, ours: socket.socket, word: bytes) -> None:
-        answer = await asyncio.get_running_loop().sock_recv(ours, 4096)
-        if answer != word:
-            raise OSError(answer.decode(errors="replace") or "its process died")
+    async def _expect(self, ours: socket.socket, words: set[bytes]) -> None:
+        """Wait until each word has come, in any order; the pidfd of the zygote comes with one of them."""
+        while words:
+            await readable(ours.fileno())
+            word, fds, _, _ = socket.recv_fds(ours, 4096, 1)
+            if fds:
+                self._zygote = fds[0]
+            if word not in words:
+                raise OSError(word.decode(errors="replace") or "its process died")
+            words = words - {word}
 
     def _zygote_config(self) -> dict[str, object]:
         return {
@@ -225,26 +233,50 @@ class Box:
 
     def _lose(self) -> None:
         """The zygote is dead, and with it all that runs in the box."""
+        self._disconnect()
+        self._end_guardian()
+        for sandbox in list(self._sandboxes.values()):
+            sandbox.box_died()
+
+    def _disconnect(self) -> None:
+        """Let go of the control socket; a zygote that still lives ends by that."""
         if self._control is not None:
             asyncio.get_running_loop().remove_reader(self._control)
             self._control.close()
             self._control = None
-        self._end_guardian()
         if self._answer is not None and not self._answer.fds.done():
             self._answer.fds.set_exception(OSError("the zygote has died"))
-        for sandbox in list(self._sandboxes.values()):
-            sandbox.box_died()
 
     def _end_guardian(self) -> None:
         if self._guardian is not None:
             self._guardian.send_signal(signal.SIGKILL)
             self._guardian.wait()
             self._guardian = None
+        if self._zygote is not None:
+            os.close(self._zygote)
+            self._zygote = None
 
     async def close(self) -> None:
-        """Destroy all sandboxes, then the zygote."""
-        await asyncio.gather(*(sandbox.destroy() for sandbox in list(self._sandboxes.values())))
-        self._lose()
+        """Kill the zygote, and by that all sandboxes; the guardian goes last, since it is what reaps the zygote."""
+        self._disconnect()
+        if self._zygote is not None:
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._zygote, signal.SIGKILL)
+            await readable(self._zygote)
+        self._end_guardian()
+        for sandbox in list(self._sandboxes.values()):
+            sandbox.box_died()
+            await sandbox.destroy()
+
+
+async def readable(fd: int) -> None:
+    """Wait until there is something to read; of a pidfd: until its process is gone."""
+    loop, event = asyncio.get_running_loop(), asyncio.Event()
+    loop.add_reader(fd, event.set)
+    try:
+        await event.wait()
+    finally:
+        loop.remove_reader(fd)
 
 
 if sys.platform != "linux":
