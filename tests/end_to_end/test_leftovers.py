@@ -82,15 +82,14 @@ def traces(server: ServerProcess, files: Path) -> Traces:
 
 
 def settled(look: Callable[[], Traces], wanted: Traces | None = None) -> Traces:
-    """What is there once two looks agree, or once it is what is wanted."""
-    last, deadline = look(), time.monotonic() + 20
-    while time.monotonic() < deadline:
-        time.sleep(0.3)
-        now = look()
-        if now == wanted or (wanted is None and now == last):
-            return now
-        last = now
-    return last
+    """What is there once five looks in a row agree, or once it is what is wanted."""
+    looks, deadline = [look()], time.monotonic() + 20
+    while (
+        time.monotonic() < deadline and looks[-1] != wanted and (wanted or len(looks) < 5 or len(set(looks[-5:])) > 1)
+    ):
+        time.sleep(0.2)
+        looks.append(look())
+    return looks[-1]
 
 
 @pytest.fixture

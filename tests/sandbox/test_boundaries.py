@@ -171,4 +171,4 @@ def test_a_kill_takes_everything_that_the_code_started(engine: Engine) -> None:
     code = "import os, signal, time\nfor s in range(1, 65):\n  try: signal.signal(s, signal.SIG_IGN)\n  except (OSError, ValueError): pass\n" \
         "for _ in range(3):\n  if os.fork() == 0: os.setsid(); os.fork(); time.sleep(60)\nprint('up'); time.sleep(60)"  # fmt: skip
     outcome = engine.wait(engine.run_spec(make_spec(code), during=NativeSandbox.kill))
-    assert (outcome.stdout, outcome.exit_code, outcome.termination) == ("up\n", 137, Termination.SIGNALED)
+    assert (outcome.stdout.strip(), outcome.exit_code, outcome.termination) == ("up", 137, Termination.SIGNALED)
