@@ -1,0 +1,1 @@
+"""Counting words, and showing what was counted."""

@@ -1,0 +1,112 @@
+"""Talking to a server through the client library: what is sent, what is waited for, and failures in one sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+from urllib.parse import urlsplit
+
+import requests
+from requests.exceptions import InvalidSchema, InvalidURL, MissingSchema
+
+from python_executor_client import ExecutionResult, PythonExecutorClient
+
+from .errors import Failure
+from .flags import Flags
+from .program import Program
+
+Call = Callable[[PythonExecutorClient], ExecutionResult]
+
+PATIENCE = 30  # seconds for a connection, and for an answer that does not wait for code
+LONGEST_RUN = 3600  # seconds; what code may take on a server whose maximum was not raised
+
+
+class Interrupted(Exception):
+    """Ctrl-C ended the execution; `result` is what it had come to."""
+
+    def __init__(self, result: ExecutionResult) -> None:
+        super().__init__(result.execution_id)
+        self.result = result
+
+
+@contextmanager
+def connected(server: str, api_key: str | None = None) -> Iterator[PythonExecutorClient]:
+    """A client of the server. Whatever goes wrong between us and it is a `Failure`, so only its calls go inside."""
+    try:
+        client = PythonExecutorClient(server, timeout=PATIENCE, api_key=api_key)
+        with client.session:
+            yield client
+    except requests.HTTPError as problem:
+        raise Failure(_refusal(server, problem.response)) from problem
+    except (InvalidURL, InvalidSchema, MissingSchema) as problem:
+        raise Failure("--server is no URL: give one like http://localhost:8080") from problem
+    except requests.ConnectionError as problem:
+        raise Failure(
+            f"can't reach a server at {_shown(server)}: start one with `python-executor serve`, "
+            "name another with --server, or run without one with --local"
+        ) from problem
+    except requests.Timeout as problem:
+        raise Failure(f"the server at {_shown(server)} did not answer in time: try again") from problem
+    except (requests.RequestException, ValueError, KeyError) as problem:
+        raise Failure(_stranger(server)) from problem
+
+
+def send(client: PythonExecutorClient, program: Program, details: dict[str, Any]) -> str:
+    """Submit a program; its id."""
+    return client.execute_async(tar_data=program.tar, entrypoint=program.entrypoint, **details)
+
+
+def run(client: PythonExecutorClient, program: Program, details: dict[str, Any]) -> ExecutionResult:
+    """Run a program to its end. It has an id from the start, so that Ctrl-C can kill it."""
+    execution_id = send(client, program, details)
+    try:
+        return client.wait_for_completion(execution_id)
+    except KeyboardInterrupt:
+        client.kill(execution_id)
+        raise Interrupted(client.get_execution(execution_id)) from None
+
+
+def evaluate(client: PythonExecutorClient, request: dict[str, Any], timeout: int | None) -> ExecutionResult:
+    """Evaluate code. A server kills it when we hang up, as Ctrl-C does.
+
+    Through the client's session, since its `eval()` has no words for limits other than the time.
+    """
+    response = client.session.post(
+        f"{client.base_url}/api/v1/eval", json=request, timeout=(PATIENCE, PATIENCE + (timeout or LONGEST_RUN))
+    )
+    if not response.ok:
+        raise requests.HTTPError(response=response)
+    return ExecutionResult.from_dict(response.json())
+
+
+def config(flags: Flags) -> dict[str, Any]:
+    """The limits that were asked for, as the wire names them."""
+    wanted = {
+        "timeout_seconds": flags.timeout,
+        "memory_mb": flags.memory,
+        "disk_mb": flags.disk,
+        "cpu_shares": flags.cpu,
+        "network_disabled": False if flags.network else None,  # absent: the server's default
+    }
+    return {name: value for name, value in wanted.items() if value is not None}
+
+
+def _refusal(server: str, response: requests.Response) -> str:
+    try:
+        message = str(response.json()["error"])
+    except (ValueError, KeyError, TypeError):  # no answer of ours, perhaps a proxy's
+        return f"{_stranger(server)} ({response.status_code} {response.reason})"
+    if response.status_code == 401:
+        return f"{message} (the command line takes the key from PYEXEC_API_KEY)"
+    return message
+
+
+def _stranger(server: str) -> str:
+    return f"{_shown(server)} does not answer as python-executor does: check --server"
+
+
+def _shown(server: str) -> str:
+    """The URL without the key that it may carry."""
+    parts = urlsplit(server)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()

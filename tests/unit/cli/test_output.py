@@ -1,0 +1,181 @@
+"""What is printed, where, and which exit code is left."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from .conftest import ID, Cli, Stub
+
+TRICKY = (
+    "[red]not markup[/red] \x1b[1mbold\x1b[0m\r\n\ttab, é, 🐍, � and a line"
+    + " that is long" * 50
+    + "\n:smile: no newline"
+)
+ENDED = {
+    "status": "failed",
+    "exit_code": 124,
+    "termination": "timeout",
+    "error": "execution timed out after 5 s",
+    "duration_ms": 5003,
+    "started_at": "2026-01-15T10:30:00.123456Z",
+    "finished_at": "2026-01-15T10:30:05.126456Z",
+    "backend": "native",
+    "python": "3.12.1",
+    "usage": {"cpu_ms": 12, "memory_peak_bytes": 9437184},
+}
+
+
+def test_output_is_passed_through_byte_for_byte(cli: Cli, stub: Stub) -> None:
+    stub.result = {"stdout": TRICKY, "stderr": TRICKY[::-1]}
+    outcome = cli("run", stdin="1")
+    assert (outcome.stdout, outcome.stderr) == (TRICKY, TRICKY[::-1])
+
+
+@pytest.mark.parametrize("code", [0, 1, 3, 125, 137, 255])
+def test_the_exit_code_is_the_scripts(cli: Cli, stub: Stub, code: int) -> None:
+    stub.result = {"exit_code": code}
+    assert cli("run", stdin="1").code == code
+
+
+@pytest.mark.parametrize("code", [None, 0])
+def test_a_failure_without_an_exit_code_is_125(cli: Cli, stub: Stub, code: int | None) -> None:
+    stub.result = {"status": "failed", "exit_code": code, "error": "no image"}
+    outcome = cli("run", stdin="1")
+    assert (outcome.code, outcome.stderr) == (125, "python-executor: no image\n")
+
+
+def test_why_it_was_ended_is_said_after_what_it_printed(cli: Cli, stub: Stub) -> None:
+    stub.result = {**ENDED, "stdout": "so far\n", "stderr": "err\n"}
+    outcome = cli("run", stdin="1")
+    assert (outcome.code, outcome.stdout) == (124, "so far\n")
+    assert outcome.stderr == "err\npython-executor: execution timed out after 5 s\n"
+
+
+def test_warnings_and_cut_output_are_told(cli: Cli, stub: Stub) -> None:
+    stub.result = {"warnings": ["the link was not made"], "stdout_truncated": True}
+    assert cli("run", stdin="1").stderr.splitlines() == [
+        "python-executor: the link was not made",
+        "python-executor: stdout was longer than the server keeps; this is its beginning",
+    ]
+
+
+def test_quiet_prints_stdout_alone_and_only_on_success(cli: Cli, stub: Stub) -> None:
+    stub.result = {"stdout": "out", "stderr": "err", "warnings": ["beware"]}
+    outcome = cli("run", "-q", stdin="1")
+    assert (outcome.code, outcome.stdout, outcome.stderr) == (0, "out", "")
+    stub.result["exit_code"] = 3
+    outcome = cli("-q", "run", stdin="1")
+    assert (outcome.code, outcome.stdout, outcome.stderr) == (3, "", "")
+
+
+def test_verbose_tells_how_it_went_on_stderr(cli: Cli, stub: Stub) -> None:
+    stub.result = {**ENDED, "stdout": "out"}
+    outcome = cli("run", "-v", stdin="1")
+    assert outcome.stdout == "out"
+    for line in (
+        f"id:        {ID}",
+        "status:    failed",
+        "ended by:  timeout",
+        "exit code: 124",
+        "took:      5003 ms",
+        "cpu:       12 ms",
+        "memory:    9.0 MiB",
+        "python:    3.12.1",
+        "backend:   native",
+    ):
+        assert f"{line}\n" in outcome.stderr
+
+
+def test_verbose_leaves_out_what_an_older_server_does_not_say(cli: Cli) -> None:
+    assert cli("run", "-v", stdin="1").stderr == f"id:        {ID}\nstatus:    completed\nexit code: 0\n"
+
+
+def test_json_is_the_result_as_the_server_gave_it(cli: Cli, stub: Stub) -> None:
+    stub.result = {**ENDED, "stdout": TRICKY, "error_type": None}
+    outcome = cli("run", "--json", stdin="1")
+    told = json.loads(outcome.stdout)
+    assert outcome.code == 124
+    assert outcome.stderr == ""
+    assert {name: told[name] for name in stub.result} == stub.result
+    assert told["execution_id"] == ID
+
+
+def test_follow_prints_what_run_would_have_printed(cli: Cli, stub: Stub) -> None:
+    stub.result = {"stdout": "out", "stderr": "err", "exit_code": 3}
+    outcome = cli("follow", ID)
+    assert (outcome.code, outcome.stdout, outcome.stderr) == (3, "out", "err")
+    assert stub.asked[0].path.startswith(f"/api/v1/executions/{ID}")
+
+
+def test_kill_tells_how_the_execution_ended(cli: Cli, stub: Stub) -> None:
+    stub.result = {"status": "killed", "exit_code": 137}
+    outcome = cli("kill", ID)
+    assert (outcome.code, outcome.stdout) == (0, f"{ID} killed\n")
+    assert stub.asked[0].method == "DELETE"
+    stub.result = {"status": "completed"}
+    assert cli("kill", ID).stdout == f"{ID} completed\n"
+    assert json.loads(cli("kill", ID, "--json").stdout)["status"] == "completed"
+
+
+def command_line(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "python_executor", *arguments]
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_output_that_nobody_reads_any_more_ends_quietly(stub: Stub, unbuffered: str) -> None:
+    stub.result = {"stdout": "line\n" * 100_000}
+    environment = {**os.environ, "PYEXEC_SERVER": stub.url, "PYTHONUNBUFFERED": unbuffered}
+    with subprocess.Popen(
+        command_line("eval", "1"), env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout and process.stderr
+        assert process.stdout.read(5) == b"line\n"
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 141
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_slow_reader_gets_all_of_it(stub: Stub, unbuffered: str) -> None:
+    stub.result = {"stdout": "line\n" * 100_000}
+    environment = {**os.environ, "PYEXEC_SERVER": stub.url, "PYTHONUNBUFFERED": unbuffered}
+    done = subprocess.run(command_line("eval", "1"), env=environment, capture_output=True, timeout=30)
+    assert len(done.stdout) == 500_000
+
+
+def test_closed_streams_do_not_matter(stub: Stub) -> None:
+    stub.result = {"stdout": "out", "stderr": "err", "exit_code": 3}
+    line = f'exec "{sys.executable}" -m python_executor --server {stub.url} eval 1 >&- 2>&-'
+    assert subprocess.run(["sh", "-c", line], timeout=30).returncode == 3
+
+
+def test_a_terminal_sees_a_spinner_after_a_while_and_nothing_of_it_stays(stub: Stub, tmp_path: Path) -> None:
+    stub.before_result = lambda: time.sleep(1)
+    stub.result = {"stdout": "out\n"}
+    ours, theirs = pty.openpty()
+    with subprocess.Popen(
+        command_line("follow", ID),
+        env={**os.environ, "PYEXEC_SERVER": stub.url, "TERM": "xterm"},
+        stdout=subprocess.PIPE,
+        stderr=theirs,
+    ) as process:
+        os.close(theirs)
+        assert process.stdout
+        assert process.stdout.read() == b"out\n"
+    shown = os.read(ours, 100_000).decode()
+    os.close(ours)
+    assert f"waiting for {ID}" in shown
+    assert shown.endswith("\x1b[2K")
+
+
+def test_without_a_terminal_there_is_no_spinner(cli: Cli, stub: Stub) -> None:
+    stub.before_result = lambda: time.sleep(0.5)
+    assert cli("follow", ID).stderr == ""
