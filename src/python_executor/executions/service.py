@@ -150,12 +150,17 @@ class Executions:
         return (await self.get(execution_id)).status
 
     async def close(self, grace: float) -> None:
-        """Take no more work, let all that was taken finish for `grace` seconds, end the rest, give everything up."""
+        """Take no more work, let all that was taken finish for `grace` seconds, end the rest, give everything up.
+
+        Called again with no grace while it does that, it is not patient any longer.
+        """
         self._ready = False
+        lives = list(self._lives.values())
         expiring, self._expiring = self._expiring, None
         if expiring is None:
+            for life in lives if grace == 0 else ():
+                life.stop(SHUT_DOWN)
             return
-        lives = list(self._lives.values())
         with suppress(TimeoutError):
             async with asyncio.timeout(grace):
                 for life in lives:

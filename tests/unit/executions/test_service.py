@@ -693,6 +693,23 @@ def test_close_ends_what_is_left_after_the_grace_as_lost_and_records_it():
     run(check())
 
 
+def test_closing_again_without_grace_ends_the_grace():
+    async def check():
+        w = World(blocked())
+        await w.executions.start()
+        running = await w.executions.submit(make_spec())
+        begun = now()
+        closing = asyncio.create_task(w.executions.close(grace=60))
+        await asyncio.sleep(2)
+        await w.executions.close(grace=0)
+        await closing
+        assert (now() - begun).total_seconds() == pytest.approx(2)
+        shown = await w.store.get(running)
+        assert shown is not None and shown.termination is Termination.LOST
+
+    run(check())
+
+
 def test_a_backend_that_cannot_close_leaves_the_store_closed_all_the_same():
     class Watched(MemoryStore):
         closed = False
