@@ -103,13 +103,15 @@ class Settings(BaseSettings):
         for name in ("timeout", "memory_mb", "disk_mb"):
             default, maximum = getattr(self, f"default_{name}"), getattr(self, f"max_{name}")
             if maximum < default:
-                raise ValueError(f"MAX_{name.upper()} {maximum} is below DEFAULT_{name.upper()} {default}: raise it")
+                raise ValueError(f"MAX_{name.upper()} {maximum} is below DEFAULT_{name.upper()} {default}: change one")
         if self.memory_budget < self.default_memory_mb:
             raise ValueError(
-                f"MEMORY_BUDGET {self.memory_budget} is below DEFAULT_MEMORY_MB {self.default_memory_mb}: raise it"
+                f"MEMORY_BUDGET {self.memory_budget} is below DEFAULT_MEMORY_MB {self.default_memory_mb}: change one"
             )
         if unknown := self.insecure_allow - INSECURE_NAMES:
             raise ValueError(f"unknown INSECURE_ALLOW {sorted(unknown)}: it takes {sorted(INSECURE_NAMES)}")
+        if self.api_key and not self.api_key.strip():
+            raise ValueError("API_KEY is blank: give it a value, or remove it")
         if self.network_mode == "host":
             raise ValueError("NETWORK_MODE host would put untrusted code on the machine's network: remove it")
         if self.default_network:

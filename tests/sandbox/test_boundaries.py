@@ -8,10 +8,10 @@ import os
 from collections.abc import Callable
 
 import pytest
-from tests.sandbox.conftest import Engine, Outcome, make_spec
 
 from python_executor.model.events import Termination
 from python_executor.sandboxes.native.sandbox import NativeSandbox
+from tests.sandbox.conftest import Engine, Outcome, make_spec
 
 Run = Callable[..., Outcome]
 

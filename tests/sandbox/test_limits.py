@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from tests.sandbox.conftest import Engine, Outcome
 
 from python_executor.model.events import Termination
 from python_executor.model.spec import Limits
+from tests.sandbox.conftest import Engine, Outcome
 
 Run = Callable[..., Outcome]
 SMALL = Limits(timeout_seconds=30, memory_mb=64, disk_mb=16, cpu_shares=512)

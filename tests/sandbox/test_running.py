@@ -10,10 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.sandbox.conftest import INTERPRETERS, Outcome
 
 from python_executor.model.events import Termination
 from python_executor.model.spec import Interpreter
+from tests.sandbox.conftest import INTERPRETERS, Outcome
 
 Run = Callable[..., Outcome]
 every_interpreter = pytest.mark.parametrize("interpreter", INTERPRETERS, ids=lambda each: each.minor_version)

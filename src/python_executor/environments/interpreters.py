@@ -61,16 +61,16 @@ def _ask(executable: str) -> Interpreter | None:
     """What an executable says of itself; None where it is nothing that we run."""
     try:
         answer = subprocess.run(
-            [executable, "-I", "-S", "-c", _QUESTION], capture_output=True, timeout=10, check=True, env={}
-        ).stdout
+            [executable, "-I", "-S", "-c", _QUESTION],
+            stdin=subprocess.DEVNULL, capture_output=True, timeout=10, check=True, env={},
+        ).stdout  # fmt: skip
         facts = json.loads(answer)
-    except (OSError, subprocess.SubprocessError, ValueError):
-        return None
-    if facts["implementation"] != "cpython" or not facts["final"] or facts["free_threaded"] or facts["bits"] != 64:
-        return None
-    if _parse(facts["version"])[:2] < OLDEST:
-        return None
-    return Interpreter(version=facts["version"], executable=executable, prefix=os.path.realpath(facts["prefix"]))
+        is_wanted = facts["implementation"] == "cpython" and facts["final"] and facts["bits"] == 64
+        if not is_wanted or facts["free_threaded"] or _parse(facts["version"])[:2] < OLDEST:
+            return None
+        return Interpreter(version=facts["version"], executable=executable, prefix=os.path.realpath(facts["prefix"]))
+    except (OSError, subprocess.SubprocessError, ValueError, LookupError, TypeError, AttributeError):
+        return None  # broken, or nothing that we know
 
 
 def _parse(version: str) -> tuple[int, ...]:

@@ -126,9 +126,9 @@ def make_files(entries: List[List[Any]], content: Content) -> None:
             os.close(fd)
         elif kind == "symlink":
             os.symlink(rest[0], target)
-    for kind, path, *rest in reversed(entries):
-        if kind == "directory":
-            os.chmod(os.path.join(runner.WORK, path), rest[0])
+    directories = [(path, rest[0]) for kind, path, *rest in entries if kind == "directory"]
+    for path, mode in sorted(directories, key=lambda each: each[0].count("/"), reverse=True):
+        os.chmod(os.path.join(runner.WORK, path), mode)
 
 
 def set_stdin(data: bytes) -> None:

@@ -213,19 +213,21 @@ def result_frame(text: str) -> bytes:
 
 
 def raised_frame(error: BaseException, path: str) -> bytes:
-    """The class and the line of the innermost frame in the entrypoint; for a SyntaxError the line it names."""
-    line = None
-    if isinstance(error, SyntaxError):
-        line = error.lineno
+    """The class, and the line of the innermost frame in the entrypoint; for a SyntaxError the line it names."""
+    line: object = None
     trace = error.__traceback__
-    while trace is not None and not isinstance(error, SyntaxError):
+    while trace is not None:
         if trace.tb_frame.f_code.co_filename == path:
             line = trace.tb_lineno
         trace = trace.tb_next
+    if isinstance(error, SyntaxError):
+        try:
+            line = error.lineno
+        except BaseException:
+            line = None  # a property of user code's, that raises
     name = type(error).__name__.encode("utf-8", "replace")[: frames.NAME_MAX]
-    return frames.frame(
-        frames.RAISED, frames.RAISED_LINE.pack(line if isinstance(line, int) and line > 0 else 0) + name
-    )
+    known = line if isinstance(line, int) and 0 < line < 2**32 else 0
+    return frames.frame(frames.RAISED, frames.RAISED_LINE.pack(known) + name)
 
 
 def tell(report: int, data: bytes) -> None:

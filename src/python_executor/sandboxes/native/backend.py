@@ -118,6 +118,7 @@ class NativeBackend:
         if self._cgroups is None:
             return None
         self._cgroup_number += 1
+        cgroup = None
         try:
             cgroup = self._cgroups.create(self._cgroup_number)
             cgroup.set_limits(
@@ -126,6 +127,8 @@ class NativeBackend:
                 cpu_shares=self._limits.cpu_shares,
             )
         except OSError as error:
+            if cgroup is not None:
+                cgroup.remove()
             raise BackendError(f"no cgroup for a sandbox: {error}") from error
         return cgroup
 

@@ -156,6 +156,8 @@ class Box:
             raise BackendError(f"no sandbox for Python {self.interpreter.version}: {error or 'timed out'}") from error
 
     async def _request(self, pipes: Pipes, cgroup: Cgroup | None, disk_bytes: int) -> NativeSandbox:
+        if self._identities.has_own_uids and not self._free_uids:
+            raise OSError(f"all of the {self._identities.count - 1} uids for sandboxes are in use")
         uid = self._free_uids.popleft() if self._free_uids else 0
         joins = cgroup.open_to_join() if cgroup is not None else []
         try:

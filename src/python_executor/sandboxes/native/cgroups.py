@@ -53,12 +53,15 @@ def find_hierarchies(proc_self: Path = Path("/proc/self")) -> list[Hierarchy]:
             for names, group in own_groups.items():
                 if names and names <= mounted and names & (NEEDED | {"cpuacct"}):
                     found.append(Hierarchy(1, names, _below(mount_point, root, group)))
-    return [hierarchy for hierarchy in found if hierarchy.controllers]
+    first_mounts: dict[frozenset[str], Hierarchy] = {}
+    for hierarchy in found:
+        first_mounts.setdefault(hierarchy.controllers, hierarchy)
+    return [hierarchy for hierarchy in first_mounts.values() if hierarchy.controllers]
 
 
 def _below(mount_point: str, root: str, group: str) -> Path:
     """The directory of a group, where a mount may show just a part of the tree."""
-    inner = group.removeprefix(root) if root != "/" else group
+    inner = group.removeprefix(root) if group == root or group.startswith(root + "/") else group
     return Path(mount_point) / inner.lstrip("/")
 
 
@@ -77,8 +80,12 @@ class Cgroup:
         self._by_controller = {name: path for path, tree in directories.items() for name in tree.controllers}
         self._version = {name: tree.version for tree in directories.values() for name in tree.controllers}
         self._limits: tuple[int, int, int] | None = None
-        for path in directories:
-            path.mkdir()
+        try:
+            for path in directories:
+                path.mkdir()
+        except OSError:
+            self.remove()
+            raise
         self._oom_kills_before = self._count_oom_kills()
 
     def set_limits(self, *, memory_bytes: int, processes: int, cpu_shares: int) -> None:
@@ -132,7 +139,7 @@ class Cgroup:
             except FileNotFoundError:
                 pass
             except OSError:
-                return False
+                return False  # busy: of what runs in it, or was killed this moment
             del self._directories[path]
         return True
 
@@ -152,8 +159,11 @@ class Cgroup:
             return ""
 
     def _write(self, controller: str, name: str, value: int) -> None:
-        with open(self._by_controller[controller] / name, "w") as file:
-            file.write(str(value))
+        fd = os.open(self._by_controller[controller] / name, os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC)  # never making it
+        try:
+            os.write(fd, str(value).encode())
+        finally:
+            os.close(fd)
 
     def _write_if_there(self, controller: str, name: str, value: int) -> None:
         with suppress(FileNotFoundError):

@@ -1,8 +1,9 @@
 """What a box is made of, as data: computed here without privilege, carried out by guest/box.py.
 
 The root holds only what Python needs. Of the host it shows, read-only, `/usr/bin`, `/usr/lib` and their like, zone data
-and the interpreter; never `/usr/local`, `/home`, the host's `/etc` or any file that is somebody's own. An interpreter
-from elsewhere appears as `/python`. Packages installed into an interpreter are hidden: they are the operator's.
+and the interpreter; never `/usr/local`, `/home`, the host's `/etc` or any file that is somebody's own. Of an
+interpreter from elsewhere its binary and libraries appear below `/python`, nothing else of its prefix. Packages
+installed into an interpreter are hidden: they are the operator's.
 """
 
 from __future__ import annotations
@@ -79,13 +80,13 @@ def plan_box(interpreter: Interpreter, *, has_own_uids: bool, oom_score_adj: int
     """The box for one interpreter."""
     python, binds, hidden = _interpreter(interpreter)
     system_binds, links = _system()
-    has_own_library = any(target.startswith(PYTHON_PREFIX) for _, target in binds)
-    directory = os.path.dirname(python)
+    has_own_library = any("/libpython" in target for _, target in binds)
+    names = [(python, f"{PYTHON_PREFIX}/bin/{name}") for name in ("python", "python3")]
     return BoxPlan(
         argv=(python, "-u", f"{GUEST_DIRECTORY}/zygote.py"),
-        env={"PATH": f"{directory}:/usr/bin:/bin", "HOME": "/work", "LANG": "C.UTF-8"},
+        env={"PATH": f"{PYTHON_PREFIX}/bin:/usr/bin:/bin", "HOME": "/work", "LANG": "C.UTF-8"},
         binds=(*system_binds, *binds, *((device, device) for device in _DEVICES)),
-        symlinks=(*links, *_alternatives(), *_DEVICE_LINKS),
+        symlinks=(*links, *names, *_alternatives(), *_DEVICE_LINKS),
         files={**_ETC, "/etc/ld.so.conf": f"{PYTHON_PREFIX}/lib\n", **_guest_files()},
         hidden=hidden,
         ldconfig=_LDCONFIG if has_own_library and os.path.exists(_LDCONFIG) else None,
@@ -121,28 +122,23 @@ def _alternatives() -> Iterator[tuple[str, str]]:
 
 
 def _interpreter(interpreter: Interpreter) -> tuple[str, list[tuple[str, str]], tuple[str, ...]]:
-    """Its path in the box, the binds that put it there, and its directories of packages."""
+    """Its path in the box, the binds that put it there, and the directories of packages that are hidden."""
     name = f"python{interpreter.minor_version}"
     if interpreter.prefix == "/usr":
-        packages = (
-            f"/usr/lib/{name}/site-packages",
-            "/usr/lib/python3/dist-packages",
-            f"/usr/lib/{name}/dist-packages",
-        )
-        return interpreter.executable, [], tuple(path for path in packages if os.path.isdir(path))
-    if interpreter.prefix == "/usr/local":
-        binds = list(_pieces(interpreter, name))
-    else:
-        binds = [(interpreter.prefix, PYTHON_PREFIX)]
-    relative = f"lib/{name}/site-packages"
-    hidden = (f"{PYTHON_PREFIX}/{relative}",) if os.path.isdir(f"{interpreter.prefix}/{relative}") else ()
+        return interpreter.executable, [], tuple(_packages("/usr/lib", "/usr/lib", name))
+    library = f"{interpreter.prefix}/lib"
+    binds = [
+        (interpreter.executable, f"{PYTHON_PREFIX}/bin/{name}"),
+        (f"{library}/{name}", f"{PYTHON_PREFIX}/lib/{name}"),
+    ]
+    shared = Path(library).glob(f"libpython{interpreter.minor_version}.so.*")
+    binds += [(str(path), f"{PYTHON_PREFIX}/lib/{path.name}") for path in shared]
+    hidden = (*_packages("/usr/lib", "/usr/lib", name), *_packages(library, f"{PYTHON_PREFIX}/lib", name))
     return f"{PYTHON_PREFIX}/bin/{name}", binds, hidden
 
 
-def _pieces(interpreter: Interpreter, name: str) -> Iterator[tuple[str, str]]:
-    """Just the interpreter, from a prefix that holds other things too."""
-    yield interpreter.executable, f"{PYTHON_PREFIX}/bin/{name}"
-    library = Path(interpreter.prefix, "lib")
-    yield str(library / name), f"{PYTHON_PREFIX}/lib/{name}"
-    for path in library.glob(f"libpython{interpreter.minor_version}*.so*"):
-        yield str(path), f"{PYTHON_PREFIX}/lib/{path.name}"
+def _packages(library: str, shown_as: str, name: str) -> Iterator[str]:
+    """Directories of packages below a `lib`, as the box shows them."""
+    for relative in (f"{name}/site-packages", f"{name}/dist-packages", "python3/dist-packages"):
+        if os.path.isdir(f"{library}/{relative}"):
+            yield f"{shown_as}/{relative}"

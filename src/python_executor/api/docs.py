@@ -1,0 +1,135 @@
+"""The OpenAPI document and Swagger UI, both served from here: no outside host is asked for anything."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI
+from starlette.requests import Request
+from starlette.responses import FileResponse, HTMLResponse, RedirectResponse, Response
+from starlette.routing import Route
+from swagger_ui_bundle import swagger_ui_path  # type: ignore[import-untyped]
+
+from ..model.spec import Interpreter
+from ..settings import Settings
+from .bodies import EvalRequest, Metadata
+from .responses import json_response
+from .specs import DEBIAN_RELEASES, MAX_CPU_SHARES
+
+ASSETS = ("swagger-ui.css", "swagger-ui-bundle.js", "favicon-32x32.png")
+CONTENT_POLICY = "default-src 'self'; img-src 'self' data:; style-src 'self' 'unsafe-inline'; frame-ancestors 'none'"
+
+INDEX = """<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<title>python-executor</title>
+<link rel="stylesheet" href="swagger-ui.css">
+<link rel="icon" type="image/png" href="favicon-32x32.png">
+</head>
+<body>
+<div id="swagger-ui"></div>
+<script src="swagger-ui-bundle.js"></script>
+<script src="start.js"></script>
+</body>
+</html>
+"""
+# Swagger UI would ask a validator on the internet about the document; null keeps it from that.
+START = 'SwaggerUIBundle({url: "doc.json", dom_id: "#swagger-ui", deepLinking: true, validatorUrl: null});\n'
+
+
+def docs_routes(app: FastAPI) -> list[Route]:
+    """Swagger UI, its files, and the document that it shows."""
+
+    async def index(_request: Request) -> Response:
+        return HTMLResponse(INDEX, headers={"Content-Security-Policy": CONTENT_POLICY})
+
+    async def start(_request: Request) -> Response:
+        return Response(START, media_type="text/javascript")
+
+    async def document(_request: Request) -> Response:
+        return json_response(app.openapi())
+
+    async def to_index(_request: Request) -> Response:
+        return RedirectResponse("/docs/index.html")
+
+    return [
+        Route("/docs", to_index),
+        Route("/docs/", to_index),
+        Route("/docs/index.html", index),
+        Route("/docs/start.js", start),
+        Route("/docs/doc.json", document),
+        *(Route(f"/docs/{name}", _asset(name)) for name in ASSETS),
+    ]
+
+
+def _asset(name: str) -> Any:
+    path = Path(str(swagger_ui_path)) / name
+
+    async def asset(_request: Request) -> Response:
+        return FileResponse(path, headers={"Cache-Control": "max-age=86400"})
+
+    return asset
+
+
+def complete_document(document: dict[str, Any], settings: Settings, interpreters: Sequence[Interpreter]) -> None:
+    """Add what FastAPI can't know: the requests' bodies, this server's bounds and versions, its key."""
+    schemas = document["components"]["schemas"]
+    for model in (EvalRequest, Metadata):
+        schema = schemas[model.__name__] = model.model_json_schema()
+        _add_bounds(schema["properties"]["config"]["anyOf"][0]["properties"], settings)
+    _add_versions(schemas, [interpreter.minor_version for interpreter in interpreters])
+    schemas["EvalRequest"]["anyOf"] = [
+        {"required": ["code"], "properties": {"code": {"type": "string", "minLength": 1}}},
+        {"required": ["files"], "properties": {"files": {"type": "array", "items": {}, "minItems": 1}}},
+    ]
+    if settings.api_key:
+        document["components"]["securitySchemes"] = {
+            "bearer": {"type": "http", "scheme": "bearer"},
+            "basic": {"type": "http", "scheme": "basic", "description": "The key is the password."},
+        }
+        document["security"] = [{"bearer": []}, {"basic": []}]
+        document["paths"]["/health"]["get"]["security"] = []
+    _to_openapi_3_0(document)
+
+
+def _add_bounds(properties: dict[str, Any], settings: Settings) -> None:
+    for name, default, maximum in (
+        ("timeout_seconds", settings.default_timeout, settings.max_timeout),
+        ("memory_mb", settings.default_memory_mb, settings.max_memory_mb),
+        ("disk_mb", settings.default_disk_mb, settings.max_disk_mb),
+        ("cpu_shares", settings.default_cpu_shares, MAX_CPU_SHARES),
+    ):
+        properties[name]["anyOf"][0]["maximum"] = maximum
+        properties[name]["default"] = default
+
+
+def _add_versions(schemas: dict[str, Any], versions: list[str]) -> None:
+    choice = "|".join(version.replace(".", "\\.") for version in versions)
+    schemas["EvalRequest"]["properties"]["python_version"]["enum"] = [*versions, "", None]
+    schemas["Metadata"]["properties"]["docker_image"]["pattern"] = (
+        f"^(python:({choice})(-slim(-({'|'.join(DEBIAN_RELEASES)}))?)?)?$"
+    )
+
+
+def _to_openapi_3_0(node: Any) -> None:
+    """FastAPI writes OpenAPI 3.1, which this Swagger UI can't show: 3.0 has `nullable` in place of a null type."""
+    if isinstance(node, list):
+        for item in node:
+            _to_openapi_3_0(item)
+    if not isinstance(node, dict):
+        return
+    for value in node.values():
+        _to_openapi_3_0(value)
+    kinds = node.get("anyOf")
+    if isinstance(kinds, list) and {"type": "null"} in kinds:
+        kinds.remove({"type": "null"})
+        node["nullable"] = True
+        if len(kinds) == 1:
+            (kind,) = node.pop("anyOf")
+            # A $ref stands alone in 3.0; whatever is beside it goes unread.
+            node.update({"allOf": [kind]} if "$ref" in kind else kind)
+    if isinstance(node.get("examples"), list):
+        node["example"] = node.pop("examples")[0]

@@ -1,0 +1,130 @@
+"""The routes: read, hand to `executions`, answer. Nothing is decided here that another module could decide."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+
+from ..model.errors import InvalidRequest, Unavailable
+from ..model.spec import ExecutionSpec
+from .bodies import EvalRequest, Metadata, parse
+from .responses import execution_content, json_response
+from .specs import SpecBuilder
+from .trees import shown
+from .uploads import receive_json, receive_upload
+
+if TYPE_CHECKING:
+    from ..executions.service import Executions
+
+MAX_WAIT_SECONDS = 60
+INLINE_BYTES = 64 * 1024  # a request up to here is parsed on the event loop: 1 ms at most
+
+Answer = TypeVar("Answer")
+
+
+class Endpoints:
+    """One method for each route."""
+
+    def __init__(self, executions: Executions, specs: SpecBuilder) -> None:
+        self._executions = executions
+        self._specs = specs
+
+    async def eval(self, request: Request) -> Response:
+        """Run code or a few files that come as JSON, and answer with the result."""
+        body = await receive_json(request)
+        spec = await _unblocking(len(body), lambda: self._specs.from_eval(parse(EvalRequest, body, "the body")))
+        return await self._run(request, spec)
+
+    async def exec_sync(self, request: Request) -> Response:
+        """Run an uploaded archive and answer with the result."""
+        return await self._run(request, await self._uploaded_spec(request))
+
+    async def exec_async(self, request: Request) -> Response:
+        """Take an uploaded archive and answer at once; the result is there for a while after it has finished."""
+        execution_id = await self._executions.submit(await self._uploaded_spec(request))
+        return json_response({"execution_id": execution_id}, 202)
+
+    async def get_execution(self, request: Request) -> Response:
+        """Status and result so far; with `wait`, as soon as it has finished."""
+        execution_id = request.path_params["execution_id"]
+        seconds = _wait_seconds(request.query_params.get("wait"))
+        if seconds is None:
+            return json_response(execution_content(await self._executions.get(execution_id)))
+        execution = await _while_connected(request, self._executions.wait(execution_id, seconds))
+        return json_response(execution_content(execution), headers={"Preference-Applied": "wait"})
+
+    async def kill_execution(self, request: Request) -> Response:
+        """Kill an execution; a finished one stays as it is."""
+        status = await self._executions.kill(request.path_params["execution_id"])
+        return json_response({"status": status})
+
+    async def health(self, _request: Request) -> Response:
+        """The server is alive."""
+        return json_response({"status": "ok"})
+
+    async def ready(self, _request: Request) -> Response:
+        """The server takes work."""
+        if not self._executions.ready:
+            raise Unavailable("the server takes no work now: try again later.")
+        return json_response({"status": "ok"})
+
+    async def _run(self, request: Request, spec: ExecutionSpec) -> Response:
+        execution = await _while_connected(request, self._executions.run(spec))
+        return json_response(execution_content(execution))
+
+    async def _uploaded_spec(self, request: Request) -> ExecutionSpec:
+        """The spec of the upload, whose file `executions` closes from then on."""
+        upload = await receive_upload(request)
+
+        def build() -> ExecutionSpec:
+            return self._specs.from_archive(upload.archive, parse(Metadata, upload.metadata, "metadata"))
+
+        try:
+            return await _unblocking(upload.size, build)
+        except BaseException:
+            upload.close()
+            raise
+
+
+async def _unblocking(size: int, work: Callable[[], Answer]) -> Answer:
+    """Do it here, or in a thread where it would keep everybody else waiting."""
+    return work() if size < INLINE_BYTES else await asyncio.to_thread(work)
+
+
+async def _while_connected(request: Request, work: Coroutine[Any, Any, Answer]) -> Answer:
+    """Await the work, and cancel it when the client goes away. Raises `ClientDisconnect` then."""
+    task = asyncio.ensure_future(work)
+    gone = asyncio.ensure_future(_disconnected(request))
+    try:
+        await asyncio.wait((task, gone), return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            raise ClientDisconnect
+        return task.result()
+    finally:
+        gone.cancel()
+        if not task.done():
+            task.cancel()
+            await asyncio.wait((task,))  # it kills the execution and records that
+
+
+async def _disconnected(request: Request) -> None:
+    # Once the body is in, all that a receive() can bring is the end of the connection.
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def _wait_seconds(text: str | None) -> float | None:
+    if not text:
+        return None
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 <= seconds <= MAX_WAIT_SECONDS:
+        raise InvalidRequest(f"wait must be a number of seconds from 0 to {MAX_WAIT_SECONDS}, not {shown(text)}.")
+    return seconds

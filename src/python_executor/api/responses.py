@@ -1,0 +1,111 @@
+"""What goes out: an execution as JSON, and the models that describe the answers in the OpenAPI document.
+
+The bytes are built by hand, field by field: a model would validate again what our own types already promise, on
+every request and over up to 20 MiB of output.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from pydantic import BaseModel, Field
+from starlette.responses import Response
+
+from ..model.events import Termination
+from ..model.execution import Execution, Status
+
+
+def json_response(content: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """A JSON answer. A lone surrogate, which UTF-8 can't say, becomes "?"."""
+    body = json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
+    return Response(body, status, headers, media_type="application/json")
+
+
+def execution_content(execution: Execution) -> dict[str, Any]:
+    """The result as clients read it; every field is always there."""
+    usage = execution.usage
+    return {
+        "execution_id": execution.execution_id,
+        "status": execution.status,
+        "stdout": execution.stdout.decode("utf-8", "replace"),
+        "stderr": execution.stderr.decode("utf-8", "replace"),
+        "exit_code": execution.exit_code,
+        "error": execution.error,
+        "error_type": execution.error_type,
+        "error_line": execution.error_line,
+        "result": execution.result,
+        "started_at": _timestamp(execution.started_at),
+        "finished_at": _timestamp(execution.finished_at),
+        "duration_ms": execution.duration_ms,
+        "termination": execution.termination,
+        "stdout_truncated": execution.stdout_truncated,
+        "stderr_truncated": execution.stderr_truncated,
+        "warnings": list(execution.warnings),
+        "backend": execution.backend,
+        "python": execution.python,
+        "usage": usage and {"cpu_ms": usage.cpu_ms, "memory_peak_bytes": usage.memory_peak_bytes},
+    }
+
+
+def _timestamp(moment: datetime | None) -> str | None:
+    # Always six digits: older parsers take three or six, and isoformat() alone drops them at a full second.
+    return None if moment is None else moment.replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
+
+
+class UsageResult(BaseModel):
+    """What the kernel counted."""
+
+    cpu_ms: int
+    memory_peak_bytes: int
+
+
+class ExecutionResult(BaseModel):
+    """An execution: its state and, once it has finished, its result."""
+
+    execution_id: str = Field(examples=["exe_550e8400-e29b-41d4-a716-446655440000"])
+    status: Status
+    stdout: str
+    stderr: str
+    exit_code: int | None = Field(description="As a shell sees it; null while pending or running.", ge=0, le=255)
+    error: str | None = Field(description="Why it could not be run, or not to its end.")
+    error_type: str | None = Field(description="Class of the uncaught exception.")
+    error_line: int | None = Field(description="Line of the entrypoint that it came from.")
+    result: str | None = Field(description="repr() of the last expression, with `eval_last_expr`.")
+    started_at: datetime | None
+    finished_at: datetime | None
+    duration_ms: int | None
+    termination: Termination | None = Field(description="Whose doing the end was; null before it.")
+    stdout_truncated: bool
+    stderr_truncated: bool
+    warnings: list[str]
+    backend: str | None
+    python: str | None = Field(examples=["3.12.1"])
+    usage: UsageResult | None
+
+
+class Accepted(BaseModel):
+    """An execution that was taken and will run."""
+
+    execution_id: str = Field(examples=["exe_550e8400-e29b-41d4-a716-446655440000"])
+
+
+class StatusResult(BaseModel):
+    """Where an execution stands after a kill."""
+
+    status: Status
+
+
+class Health(BaseModel):
+    """The server is alive, or takes work."""
+
+    status: str = Field(examples=["ok"])
+
+
+class Error(BaseModel):
+    """A request that was not taken."""
+
+    error: str = Field(description="One sentence that says what to do.")
+    code: str = Field(description="A stable word for programs.", examples=["invalid_request"])

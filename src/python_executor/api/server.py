@@ -1,0 +1,165 @@
+"""Serving until a signal comes, and stopping in the right order.
+
+uvicorn, told to exit, first closes its listening sockets and then waits for its requests: whoever asks in the
+meantime sees a refused connection, and nobody ends the executions. So the signals are ours:
+
+    SIGTERM, SIGINT    `executions.close(grace)` begins: /health/ready and new work answer 503, what runs may finish
+                       and its requests get their answers, what is left after the grace is killed and recorded
+    then               uvicorn is told to exit; all requests have what they waited for
+    SIGINT again       no more waiting: requests are answered 503 and the process ends; its sandboxes end with it, and
+                       the next start records what was lost
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+import socket
+from collections.abc import Callable, Generator
+from typing import TYPE_CHECKING
+
+import structlog
+import uvicorn
+
+from ..settings import Settings
+from .app import create_app
+from .protocol import Protocol
+
+if TYPE_CHECKING:
+    from ..executions.service import Executions
+
+log = structlog.get_logger(__name__)
+
+KEEP_ALIVE_SECONDS = 75
+ANSWER_SECONDS = 5  # that the last answers may take to reach their clients
+BACKLOG = 2048
+
+
+def new_event_loop() -> asyncio.AbstractEventLoop:
+    """The event loop to serve on: uvloop's, or asyncio's own where that can't be had."""
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.new_event_loop()
+    return uvloop.new_event_loop()
+
+
+def run(executions: Executions, settings: Settings, announce: Callable[[str], None]) -> None:
+    """`serve`, on an event loop of its own; for callers that have none."""
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+        runner.run(serve(executions, settings, announce))
+
+
+async def serve(executions: Executions, settings: Settings, announce: Callable[[str], None]) -> None:
+    """Serve until SIGTERM or SIGINT; `announce` gets the URL once it answers.
+
+    Raises `OSError` where the address can't be listened on, and what `executions.start()` raises.
+    """
+    listener = bind(settings.host, settings.port)  # first: a port in use should cost no engine start
+    try:
+        await executions.start()
+        server = Server(configure(executions, settings), lambda: announce(url_of(listener)))
+        stop = _Stop(executions, server, settings.shutdown_grace)
+        with stop.on_signals():
+            await server.serve(sockets=[listener])
+        await stop.finished()
+    finally:
+        listener.close()
+        await executions.close(0)
+
+
+def configure(executions: Executions, settings: Settings) -> uvicorn.Config:
+    """uvicorn, set up for us: quiet, without its own signals, proxies and upgrades."""
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)  # warns of every broken body
+    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # the same, and tells its own life
+    return uvicorn.Config(
+        create_app(executions, settings),
+        http=Protocol,
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        backlog=BACKLOG,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=ANSWER_SECONDS,
+    )
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A socket bound to the address, which does not listen yet. Raises `OSError`."""
+    family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    listener = socket.socket(family, kind, protocol)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+    except BaseException:
+        listener.close()
+        raise
+    return listener
+
+
+def url_of(listener: socket.socket) -> str:
+    """Where a bound socket is reached."""
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+class Server(uvicorn.Server):
+    """uvicorn's server, without its signal handlers and with a word when it listens."""
+
+    def __init__(self, config: uvicorn.Config, on_started: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._on_started = on_started
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._on_started()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None]:
+        yield
+
+
+class _Stop:
+    """What a signal sets off."""
+
+    def __init__(self, executions: Executions, server: Server, grace: float) -> None:
+        self._executions = executions
+        self._server = server
+        self._grace = grace
+        self._draining: asyncio.Task[None] | None = None
+        self._hurry: asyncio.Task[None] | None = None
+
+    @contextlib.contextmanager
+    def on_signals(self) -> Generator[None]:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._on_signal, number)
+        try:
+            yield
+        finally:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.remove_signal_handler(number)
+
+    async def finished(self) -> None:
+        """Wait for what a signal has set off."""
+        if self._draining is not None:
+            await self._draining
+
+    def _on_signal(self, number: signal.Signals) -> None:
+        if self._draining is None:
+            log.info("draining", signal=number.name, grace=self._grace)
+            self._draining = asyncio.ensure_future(self._drain())
+        elif number == signal.SIGINT and self._hurry is None:
+            log.warning("not waiting for what still runs")
+            self._hurry = asyncio.ensure_future(self._executions.close(0))
+
+    async def _drain(self) -> None:
+        try:
+            await self._executions.close(self._grace)
+        finally:
+            self._server.should_exit = True

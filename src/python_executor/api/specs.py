@@ -1,0 +1,216 @@
+"""From a request to the `ExecutionSpec` it means: every default filled in, every bound checked.
+
+Nothing here does I/O, and everything raises `InvalidRequest` or another `Refusal` with the sentence to be read.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import BinaryIO
+
+from ..model.errors import (
+    InvalidRequest,
+    NoBackendForImage,
+    NotSupportedYet,
+    TooLarge,
+    Unavailable,
+    UnsupportedPython,
+)
+from ..model.spec import DirectoryEntry, ExecutionSpec, FileEntry, Interpreter, Limits
+from ..settings import MEBIBYTE, Settings
+from .archives import read_archive
+from .bodies import CodeFile, Config, EvalRequest, Metadata
+from .trees import CheckedTree, TreePlan, clean_path, shown
+
+MAX_CODE_BYTES = 100 * 1024
+MAX_CPU_SHARES = 262_144  # the kernel's
+MAX_STRING_BYTES = 128 * 1024 - 1  # what execve() takes as one argument or variable, less its final NUL
+MAX_STRINGS_BYTES = 1024 * 1024  # of all arguments and variables; execve() takes at least that much
+DEBIAN_RELEASES = ("buster", "bullseye", "bookworm", "trixie", "forky")
+
+_IMAGE = re.compile(rf"python:(\d+\.\d+)(-slim(-({'|'.join(DEBIAN_RELEASES)}))?)?")
+
+
+class SpecBuilder:
+    """Knows what this server has and allows."""
+
+    def __init__(self, settings: Settings, interpreters: Sequence[Interpreter]) -> None:
+        self._settings = settings
+        self._versions = [interpreter.minor_version for interpreter in interpreters]  # newest first
+
+    def from_eval(self, request: EvalRequest) -> ExecutionSpec:
+        """The spec of an eval."""
+        files = request.files or ([CodeFile(name="main.py", content=request.code)] if request.code else [])
+        if not files:
+            raise InvalidRequest("code and files are both missing: give one of them.")
+        _refuse_requirements(request.requirements_txt)
+        limits = self._limits(request.config)
+        tree = _tree_of(files)
+        _check_size(tree, limits)
+        return ExecutionSpec(
+            tree=tree.tree,
+            entrypoint=_entrypoint(tree, request.entrypoint or files[0].name),
+            python=self._python_for_version(request.python_version),
+            limits=limits,
+            stdin=request.stdin.encode(),
+            eval_last_expr=request.eval_last_expr,
+            warnings=tree.warnings,
+        )
+
+    def from_archive(self, archive: bytes | BinaryIO, metadata: Metadata) -> ExecutionSpec:
+        """The spec of an uploaded archive; reads all its headers, so not for the event loop if it is large."""
+        _refuse_requirements(metadata.requirements_txt)
+        python = self._python_for_image(metadata.docker_image)
+        limits = self._limits(metadata.config)
+        env = _environment(metadata.env_vars)
+        _check_strings(metadata)
+        tree = read_archive(archive)
+        _check_size(tree, limits)
+        return ExecutionSpec(
+            tree=tree.tree,
+            entrypoint=_entrypoint(tree, metadata.entrypoint, may_be_made=bool(metadata.pre_commands)),
+            python=python,
+            limits=limits,
+            args=tuple(metadata.script_args),
+            env=env,
+            stdin=metadata.stdin.encode(),
+            pre_commands=tuple(metadata.pre_commands),
+            eval_last_expr=metadata.eval_last_expr,
+            warnings=tree.warnings,
+        )
+
+    def _limits(self, config: Config) -> Limits:
+        if not config.network_disabled:
+            raise NotSupportedYet("config.network_disabled false is not supported yet: leave it out.")
+        settings = self._settings
+        memory_mb = _limit("memory_mb", config.memory_mb, settings.default_memory_mb, settings.max_memory_mb)
+        disk_mb = _limit("disk_mb", config.disk_mb, settings.default_disk_mb, settings.max_disk_mb)
+        return Limits(
+            timeout_seconds=_limit(
+                "timeout_seconds", config.timeout_seconds, settings.default_timeout, settings.max_timeout
+            ),
+            memory_mb=memory_mb,
+            disk_mb=min(disk_mb, memory_mb),  # files live in memory
+            cpu_shares=_limit("cpu_shares", config.cpu_shares, settings.default_cpu_shares, MAX_CPU_SHARES),
+        )
+
+    def _python_for_version(self, version: str) -> str:
+        if not version:
+            return self._or_newest(self._settings.default_python)
+        if version not in self._versions:
+            raise UnsupportedPython(
+                f"python_version {shown(version)} is not here: use one of {', '.join(self._versions)}."
+            )
+        return version
+
+    def _python_for_image(self, image: str) -> str:
+        if not image:
+            match = _IMAGE.fullmatch(self._settings.default_image)
+            return self._or_newest(match[1] if match else "")
+        match = _IMAGE.fullmatch(image)
+        if not match:
+            raise NotSupportedYet(f"docker_image {shown(image)} is not supported yet: use python:X.Y or leave it out.")
+        if match[1] not in self._versions:
+            raise NoBackendForImage(
+                f"nothing here runs docker_image {shown(image)}: use python:X.Y with one of "
+                f"{', '.join(self._versions)}, or leave it out."
+            )
+        return match[1]
+
+    def _or_newest(self, version: str) -> str:
+        if version in self._versions:
+            return version
+        if not self._versions:
+            raise Unavailable("no Python interpreter was found on this server: install one and restart it.")
+        return self._versions[0]
+
+
+def _limit(name: str, value: object, default: int, maximum: int) -> int:
+    # type() and not isinstance(): true is no number of seconds.
+    if type(value) is not int or not 0 <= value <= maximum:
+        raise InvalidRequest(f"config.{name} must be an integer from 1 to {maximum}, or left out for {default}.")
+    return value or default
+
+
+def _refuse_requirements(requirements: str) -> None:
+    if requirements.strip() not in ("", "-"):
+        raise NotSupportedYet("requirements_txt is not supported yet: leave it out and use the standard library.")
+
+
+def _tree_of(files: Sequence[CodeFile]) -> CheckedTree:
+    plan = TreePlan()
+    contents: list[bytes] = []
+    offset = 0
+    for file in files:
+        content = file.content.encode()
+        if file.name.endswith("/"):
+            raise InvalidRequest(f"files: {shown(file.name)} names a directory: name a file.")
+        plan.add_file(file.name, 0o644, offset, len(content))
+        contents.append(content)
+        offset += len(content)
+    if offset > MAX_CODE_BYTES:
+        raise TooLarge(
+            f"the code has {offset} bytes, more than {MAX_CODE_BYTES}: send an archive to /api/v1/exec/sync instead."
+        )
+    return plan.check(b"".join(contents))
+
+
+def _check_size(tree: CheckedTree, limits: Limits) -> None:
+    size = tree.tree.total_bytes
+    if size > limits.disk_mb * MEBIBYTE:
+        raise InvalidRequest(
+            f"the files take {size} bytes, more than config.disk_mb and config.memory_mb leave them "
+            f"({limits.disk_mb} MiB): raise both or send less."
+        )
+
+
+def _entrypoint(tree: CheckedTree, name: str, may_be_made: bool = False) -> str:
+    if not name:
+        return _default_entrypoint(tree)
+    path = clean_path(name, "entrypoint")
+    kind = tree.kind(path)
+    if kind is DirectoryEntry:
+        raise InvalidRequest(f"entrypoint {shown(name)} is a directory: name a file.")
+    if kind is not FileEntry and not may_be_made:
+        raise InvalidRequest(f"entrypoint {shown(name)} is not among the files: name one of them.")
+    return path
+
+
+def _default_entrypoint(tree: CheckedTree) -> str:
+    for path in ("main.py", "__main__.py"):
+        if tree.kind(path) is FileEntry:
+            return path
+    for entry in tree.tree.entries:
+        if isinstance(entry, FileEntry) and entry.path.endswith(".py"):
+            return entry.path
+    raise InvalidRequest("entrypoint is missing and the archive has no .py file: name the file to run.")
+
+
+def _environment(variables: Sequence[str]) -> tuple[tuple[str, str], ...]:
+    env: dict[str, str] = {}
+    for number, variable in enumerate(variables):
+        name, equals, value = variable.partition("=")
+        # Its text is a secret more often than not: neither message repeats it.
+        if not name or not equals:
+            raise InvalidRequest(f'env_vars[{number}] is not of the form "KEY=value": write it so.')
+        env[name] = value
+    return tuple(env.items())
+
+
+def _check_strings(metadata: Metadata) -> None:
+    """What becomes an argument or a variable of a process must be one for the kernel, too."""
+    total = 0
+    for field in ("env_vars", "script_args", "pre_commands"):
+        for number, text in enumerate(getattr(metadata, field)):
+            size = len(text.encode())
+            if "\0" in text:
+                raise InvalidRequest(f"{field}[{number}] holds a NUL character: remove it.")
+            if size > MAX_STRING_BYTES:
+                raise InvalidRequest(f"{field}[{number}] is longer than {MAX_STRING_BYTES} bytes: use stdin or a file.")
+            total += size + 1
+    if total > MAX_STRINGS_BYTES:
+        raise InvalidRequest(
+            f"env_vars, script_args and pre_commands have more than {MAX_STRINGS_BYTES} bytes in all: "
+            "use stdin or a file."
+        )

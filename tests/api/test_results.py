@@ -1,0 +1,182 @@
+"""CONTRACT §2, "The result": how code ended, and whose doing it was."""
+
+from __future__ import annotations
+
+import signal
+
+import pytest
+
+from tests.support.api import Api
+
+
+@pytest.mark.parametrize(
+    ("code", "exit_code"),
+    [
+        ("", 0),
+        ("pass", 0),
+        ("import sys; sys.exit()", 0),
+        ("import sys; sys.exit(None)", 0),
+        ("import sys; sys.exit(3)", 3),
+        ("import sys; sys.exit(-1)", 255),
+        ("import sys; sys.exit(256)", 0),
+        ("import sys; sys.exit(True)", 1),
+        ("import os; os._exit(42)", 42),
+        ("raise SystemExit(9)", 9),
+        ("raise KeyboardInterrupt", 130),
+        ("1 / 0", 1),
+        ("if", 1),
+        ("exit(5)", 5),
+    ],
+)
+def test_exit_codes_are_those_of_plain_python(api: Api, code: str, exit_code: int) -> None:
+    result = api.run({"main.py": code})
+    assert (result["status"], result["exit_code"]) == ("completed", exit_code), result
+
+
+def test_an_exit_message_goes_to_stderr(api: Api) -> None:
+    result = api.eval("import sys; sys.exit('sorry')")
+    assert (result["exit_code"], result["stderr"], result["error_type"]) == (1, "sorry\n", None)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGSEGV, signal.SIGABRT, signal.SIGUSR1])
+def test_a_signal_is_128_and_its_number(api: Api, number: signal.Signals) -> None:
+    result = api.eval(f"import os; print('before', flush=True); os.kill(os.getpid(), {int(number)})")
+    assert (result["status"], result["termination"]) == ("completed", "signaled")
+    assert (result["exit_code"], result["stdout"]) == (128 + number, "before\n")
+
+
+def test_handlers_of_signals_run(api: Api) -> None:
+    code = "import os, signal\nsignal.signal(15, lambda *_: print('caught'))\nos.kill(os.getpid(), 15)"
+    assert api.eval(code)["stdout"] == "caught\n"
+
+
+def test_a_traceback_reads_as_if_python_had_been_called(api: Api) -> None:
+    code = "def inner():\n    return 1 / 0\n\ninner()\n"
+    result = api.eval(code)
+    assert result["stderr"].splitlines()[:5] == [
+        "Traceback (most recent call last):",
+        '  File "/work/main.py", line 4, in <module>',
+        "    inner()",
+        *result["stderr"].splitlines()[3:5],
+    ]
+    assert '  File "/work/main.py", line 2, in inner\n    return 1 / 0\n' in result["stderr"]
+    assert result["stderr"].endswith("ZeroDivisionError: division by zero\n")
+    assert result["stderr"].count("File ") == 2
+    assert (result["status"], result["exit_code"]) == ("completed", 1)
+    assert (result["error_type"], result["error_line"], result["error"]) == ("ZeroDivisionError", 2, None)
+
+
+def test_the_line_is_the_innermost_one_in_the_entrypoint(api: Api) -> None:
+    result = api.run(
+        {"main.py": "import helper\n\nhelper.fail()\n", "helper.py": "def fail():\n    raise KeyError(1)\n"}
+    )
+    assert (result["error_type"], result["error_line"]) == ("KeyError", 3)
+    assert "/work/helper.py" in result["stderr"]
+
+
+def test_a_syntax_error_names_its_line(api: Api) -> None:
+    result = api.eval("x = 1\nif x\n    print(x)\n")
+    assert (result["exit_code"], result["error_type"], result["error_line"]) == (1, "SyntaxError", 2)
+    assert 'main.py", line 2' in result["stderr"]
+    assert "Traceback" not in result["stderr"]
+
+
+def test_an_exception_of_ones_own_is_named(api: Api) -> None:
+    result = api.eval("class Odd(Exception): pass\n\nraise Odd('text')")
+    assert (result["error_type"], result["error_line"]) == ("Odd", 3)
+    assert result["stderr"].rstrip().endswith("Odd: text")
+
+
+def test_an_exception_that_is_caught_is_none(api: Api) -> None:
+    result = api.eval("try:\n    1 / 0\nexcept ZeroDivisionError:\n    print('fine')")
+    assert (result["exit_code"], result["error_type"], result["error_line"]) == (0, None, None)
+
+
+def test_a_timeout_keeps_what_was_printed(api: Api) -> None:
+    result = api.eval("print('so far', flush=True)\nwhile True: pass", config={"timeout_seconds": 1})
+    assert (result["status"], result["termination"], result["exit_code"]) == ("failed", "timeout", 124)
+    assert result["error"] == "execution timed out after 1 s"
+    assert result["stdout"] == "so far\n"
+    assert 900 <= result["duration_ms"] < 3000
+
+
+def test_a_timeout_ends_processes_that_hide(api: Api) -> None:
+    code = """
+import os, signal, time
+for number in (1, 2, 15):
+    signal.signal(number, signal.SIG_IGN)
+if os.fork() == 0:
+    os.setsid()
+    os.fork()
+time.sleep(60)
+"""
+    result = api.eval(code, config={"timeout_seconds": 1})
+    assert (result["termination"], result["exit_code"]) == ("timeout", 124)
+    assert result["duration_ms"] < 5000
+
+
+def test_a_child_that_keeps_the_output_open_delays_nothing(api: Api) -> None:
+    code = "import subprocess\nsubprocess.Popen(['sleep', '60'])\nprint('done')"
+    result = api.eval(code)
+    assert (result["exit_code"], result["stdout"]) == (0, "done\n")
+    assert result["duration_ms"] < 10_000
+
+
+def test_too_much_memory_ends_it_and_keeps_what_was_printed(api: Api) -> None:
+    code = "print('so far', flush=True)\nx = []\nwhile True: x.append(bytearray(10_000_000))"
+    result = api.eval(code, config={"memory_mb": 100})
+    assert (result["status"], result["termination"], result["exit_code"]) == ("completed", "memory", 137)
+    assert "100" in result["error"]
+    assert result["stdout"] == "so far\n"
+
+
+def test_the_memory_of_children_counts(api: Api) -> None:
+    code = "import subprocess, sys\nsubprocess.run([sys.executable, '-c', 'x = bytearray(500_000_000)'])\nprint('survived')"
+    result = api.eval(code, config={"memory_mb": 100})
+    assert (result["termination"], result["exit_code"]) == ("memory", 137)
+
+
+def test_a_full_disk_is_enospc_and_nothing_else(api: Api) -> None:
+    code = """
+import errno
+try:
+    with open('big', 'wb') as file:
+        for _ in range(100):
+            file.write(bytes(1 << 20))
+except OSError as error:
+    print(errno.errorcode[error.errno])
+"""
+    result = api.eval(code, config={"disk_mb": 5})
+    assert (result["stdout"], result["exit_code"], result["termination"]) == ("ENOSPC\n", 0, "exited")
+
+
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+def test_output_past_the_cap_is_cut_and_the_run_goes_on(api: Api, stream: str) -> None:
+    code = f"import sys\nfor _ in range(300): sys.{stream}.write('x' * 40_000)\nopen('end', 'w').close()\nsys.exit(4)"
+    result = api.eval(code)
+    assert result["exit_code"] == 4
+    assert result[stream] == "x" * (10 << 20)
+    other = "stderr" if stream == "stdout" else "stdout"
+    assert (result[f"{stream}_truncated"], result[f"{other}_truncated"]) == (True, False)
+
+
+def test_output_up_to_the_cap_is_whole(api: Api) -> None:
+    result = api.eval(f"print('x' * {(10 << 20) - 1})")
+    assert (len(result["stdout"]), result["stdout_truncated"]) == (10 << 20, False)
+
+
+def test_output_without_a_flush_is_kept(api: Api) -> None:
+    assert api.eval("import sys; sys.stdout.write('no newline')")["stdout"] == "no newline"
+
+
+def test_the_order_of_both_streams_is_kept_in_each(api: Api) -> None:
+    code = "import sys\nfor i in range(1000):\n    print(i, file=(sys.stdout, sys.stderr)[i % 2], flush=True)"
+    result = api.eval(code)
+    assert result["stdout"].split() == [str(i) for i in range(0, 1000, 2)]
+    assert result["stderr"].split() == [str(i) for i in range(1, 1000, 2)]
+
+
+def test_usage_counts_what_was_used(api: Api) -> None:
+    result = api.eval("x = b'x' * 50_000_000\nfor i in range(3_000_000): pass")
+    assert result["usage"]["cpu_ms"] >= 10
+    assert result["usage"]["memory_peak_bytes"] >= 50_000_000

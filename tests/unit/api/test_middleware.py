@@ -1,0 +1,137 @@
+"""Who may speak to the server."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import Iterator
+from urllib.parse import urlsplit
+
+import pytest
+
+from tests.support.api import Api, assert_error
+from tests.support.exchange import exchange, request
+from tests.unit.api.fakes import FakeExecutions, serving, settings
+
+PATHS = ["/health/ready", "/docs/index.html", "/docs/doc.json", "/api/v1/executions/exe_1", "/nowhere"]
+
+
+def _basic(user: str, password: str) -> str:
+    return "Basic " + b64encode(f"{user}:{password}".encode()).decode()
+
+
+@pytest.fixture(scope="module")
+def locked() -> Iterator[Api]:
+    with serving(FakeExecutions(), settings(api_key="s3cret:ö")) as url:
+        api = Api(url)
+        yield api
+        api.close()
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_a_key_is_asked_for_everywhere_but_at_health(locked: Api, path: str) -> None:
+    response = locked.get(path)
+    assert_error(response, 401, "unauthorized", "Authorization: Bearer")
+    assert "WWW-Authenticate" in response.headers
+    assert locked.get("/health").status_code == 200
+
+
+@pytest.mark.parametrize(
+    "authorization", ["Bearer s3cret:ö", "bearer  s3cret:ö ", _basic("", "s3cret:ö"), _basic("me", "s3cret:ö")]
+)
+def test_the_key_is_taken_as_bearer_or_as_a_password(locked: Api, authorization: str) -> None:
+    headers = {"Authorization": authorization.encode()}
+    assert locked.get("/health/ready", headers=headers).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "authorization",
+    [
+        "Bearer",
+        "Bearer ",
+        "Bearer wrong",
+        "Bearer s3cret:ö2",
+        "s3cret:ö",
+        "Token s3cret:ö",
+        "Basic ",
+        "Basic !!!",
+        "Basic czNjcmV0",
+        _basic("s3cret:ö", ""),
+        _basic("", "s3cret"),
+    ],
+)
+def test_anything_else_is_refused(locked: Api, authorization: str) -> None:
+    assert_error(locked.get("/health/ready", headers={"Authorization": authorization.encode()}), 401, "unauthorized")
+
+
+def test_the_key_works_in_the_url(locked: Api) -> None:
+    api = Api(locked.url.replace("http://", "http://:s3cret%3A%C3%B6@"))
+    assert api.get("/health/ready").status_code == 200
+    api.close()
+
+
+def test_a_key_in_any_script_is_that_key_and_no_other() -> None:
+    with serving(FakeExecutions(), settings(api_key="鍵")) as url:
+        api = Api(url)
+        for authorization, status in (
+            ("Bearer 鍵", 200),
+            (_basic("", "鍵"), 200),
+            (_basic("", ""), 401),
+            ("Bearer ?", 401),
+        ):
+            assert api.get("/health/ready", headers={"Authorization": authorization.encode()}).status_code == status
+        api.close()
+
+
+def test_with_a_key_any_host_and_origin_may_use_it(locked: Api) -> None:
+    headers = {"Authorization": "Bearer s3cret:ö".encode(), "Host": "api.example", "Origin": "https://app.example"}
+    assert locked.get("/health/ready", headers=headers).status_code == 200
+
+
+def test_a_password_that_a_browser_remembers_is_not_taken_from_foreign_pages(locked: Api) -> None:
+    headers = {"Authorization": _basic("", "s3cret:ö"), "Origin": "https://evil.example"}
+    assert_error(locked.get("/health/ready", headers=headers), 403, "forbidden")
+
+
+def test_a_refused_upload_can_be_read(locked: Api) -> None:
+    data = request(locked.url, "POST", "/api/v1/eval", bytes(5 << 20), {"Connection": "close"})
+    assert exchange(locked.url, data).status == 401
+
+
+@pytest.mark.parametrize("host", ["localhost", "LOCALHOST:80", "127.0.0.1", "127.0.0.1:1", "[::1]", "[::1]:8080"])
+def test_without_a_key_loopback_names_are_answered(api: Api, host: str) -> None:
+    assert api.get("/health/ready", headers={"Host": host}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "host", ["evil.example", "localhost.evil.example", "127.0.0.1.nip.io", "", "10.0.0.1:8080", "[::2]"]
+)
+def test_without_a_key_other_names_are_refused(api: Api, host: str) -> None:
+    assert_error(api.get("/health/ready", headers={"Host": host}), 403, "forbidden", "ALLOWED_HOSTS")
+    assert api.get("/health", headers={"Host": host}).status_code == 200
+
+
+def test_two_hosts_are_none(api: Api) -> None:
+    data = request(api.url, "GET", "/health/ready").replace(b"\r\n\r\n", b"\r\nHost: evil.example\r\n\r\n")
+    assert exchange(api.url, data).status in (400, 403)
+
+
+@pytest.mark.parametrize(
+    "origin", ["https://evil.example", "null", "http://localhost:3000", "http://127.0.0.1", "file://"]
+)
+def test_without_a_key_pages_of_other_sites_are_refused(api: Api, service: FakeExecutions, origin: str) -> None:
+    response = api.post_eval({"code": "1"}, headers={"Origin": origin, "Content-Type": "text/plain"})
+    assert_error(response, 403, "forbidden")
+    assert service.specs == []
+
+
+def test_our_own_page_may_try_things_out(api: Api, service: FakeExecutions) -> None:
+    assert api.post_eval({"code": "1"}, headers={"Origin": f"http://{urlsplit(api.url).netloc}"}).status_code == 200
+
+
+def test_names_that_the_operator_allows_are_answered() -> None:
+    given = settings(host="0.0.0.0", insecure_allow="no-api-key", allowed_hosts="runner.lan, Box")
+    with serving(FakeExecutions(), given) as url:
+        api = Api(url.replace("0.0.0.0", "127.0.0.1"))
+        for host, status in (("runner.lan:8080", 200), ("box", 200), ("localhost", 200), ("0.0.0.0", 403), ("x", 403)):
+            assert api.get("/health/ready", headers={"Host": host}).status_code == status
+        api.close()

@@ -1,0 +1,245 @@
+"""Specs: every default filled in, every bound named."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from python_executor.api.bodies import CodeFile, Config, EvalRequest, Metadata
+from python_executor.api.specs import SpecBuilder
+from python_executor.model.errors import (
+    InvalidRequest,
+    NoBackendForImage,
+    NotSupportedYet,
+    Refusal,
+    TooLarge,
+    Unavailable,
+    UnsupportedPython,
+)
+from python_executor.model.spec import ExecutionSpec, Limits
+from tests.support.archives import Content, directory, symlink, tar_of
+from tests.unit.api.fakes import INTERPRETERS, settings
+
+
+def _builder(**given: Any) -> SpecBuilder:
+    return SpecBuilder(settings(**given), INTERPRETERS)
+
+
+def _eval(builder: SpecBuilder | None = None, **fields: Any) -> ExecutionSpec:
+    if "code" not in fields and "files" not in fields:
+        fields["code"] = "1"
+    return (builder or _builder()).from_eval(EvalRequest(**fields))
+
+
+def _exec(files: dict[str, Content], builder: SpecBuilder | None = None, **fields: Any) -> ExecutionSpec:
+    return (builder or _builder()).from_archive(tar_of(files), Metadata(**fields))
+
+
+MAIN: dict[str, Content] = {"main.py": "1"}
+
+
+def test_code_becomes_main_py() -> None:
+    spec = _eval(code="print(1)", stdin="ä", eval_last_expr=True)
+    assert spec.entrypoint == "main.py"
+    assert spec.tree.content == b"print(1)"
+    assert (spec.stdin, spec.eval_last_expr) == ("ä".encode(), True)
+
+
+def test_files_win_over_code_and_the_first_is_run() -> None:
+    spec = _eval(code="0", files=[CodeFile(name="./b.py", content="1"), CodeFile(name="a.py", content="2")])
+    assert spec.entrypoint == "b.py"
+    assert [entry.path for entry in spec.tree.entries] == ["b.py", "a.py"]
+    assert spec.tree.content == b"12"
+
+
+def test_an_eval_of_nothing_is_refused() -> None:
+    with pytest.raises(InvalidRequest, match="code and files"):
+        _eval(code="")
+
+
+@pytest.mark.parametrize("name", ["/a.py", "../a.py", "a\0.py", "a/", "."])
+def test_files_have_the_same_names_as_in_archives(name: str) -> None:
+    with pytest.raises(InvalidRequest):
+        _eval(files=[CodeFile(name=name)])
+
+
+def test_code_is_bounded_in_all() -> None:
+    half = "x" * (50 * 1024)
+    assert _eval(files=[CodeFile(name="a", content=half), CodeFile(name="b", content=half)])
+    with pytest.raises(TooLarge, match="102401 bytes"):
+        _eval(files=[CodeFile(name="a", content=half), CodeFile(name="b", content=half + "y")])
+    with pytest.raises(TooLarge):
+        _eval(code="ä" * 51_201)
+
+
+def test_limits_left_out_are_the_defaults() -> None:
+    given = {"default_timeout": 7, "default_memory_mb": 512, "default_disk_mb": 256, "default_cpu_shares": 99}
+    assert _eval(_builder(**given)).limits == Limits(7, 512, 256, 99)
+    zeros = Config(timeout_seconds=0, memory_mb=0, disk_mb=0, cpu_shares=0)
+    assert _eval(_builder(**given), config=zeros).limits == Limits(7, 512, 256, 99)
+
+
+def test_limits_up_to_the_maximum_are_taken() -> None:
+    config = Config(timeout_seconds=3600, memory_mb=4096, disk_mb=4096, cpu_shares=262_144)
+    assert _eval(config=config).limits == Limits(3600, 4096, 4096, 262_144)
+
+
+def test_files_may_not_take_more_than_the_memory() -> None:
+    assert _eval(config=Config(memory_mb=100, disk_mb=4096)).limits.disk_mb == 100
+
+
+@pytest.mark.parametrize(
+    ("field", "maximum"), [("timeout_seconds", 3600), ("memory_mb", 4096), ("disk_mb", 4096), ("cpu_shares", 262_144)]
+)
+@pytest.mark.parametrize("value", [-1, "above", 1.5, 30.0, True, False, "30", float("nan"), float("inf"), [], {}])
+def test_a_limit_out_of_bounds_is_refused_by_name_and_bound(field: str, maximum: int, value: Any) -> None:
+    with pytest.raises(InvalidRequest) as refusal:
+        _eval(config=Config(**{field: maximum + 1 if value == "above" else value}))
+    assert f"config.{field} " in refusal.value.message
+    assert f" {maximum}," in refusal.value.message
+
+
+def test_the_network_cannot_be_had_yet() -> None:
+    with pytest.raises(NotSupportedYet, match="network_disabled"):
+        _eval(config=Config(network_disabled=False))
+
+
+@pytest.mark.parametrize("text", ["", "-", "  \n", " - \n"])
+def test_no_requirements_are_fine(text: str) -> None:
+    assert _eval(requirements_txt=text)
+    assert _exec(MAIN, requirements_txt=text)
+
+
+def test_requirements_cannot_be_had_yet() -> None:
+    for run in (lambda: _eval(requirements_txt="numpy"), lambda: _exec(MAIN, requirements_txt="numpy")):
+        with pytest.raises(NotSupportedYet, match="requirements_txt"):
+            run()
+
+
+def test_a_version_that_is_here_is_taken() -> None:
+    assert _eval(python_version="3.11").python == "3.11"
+
+
+def test_no_version_means_the_default_and_else_the_newest() -> None:
+    assert _eval().python == "3.12"
+    assert _eval(_builder(default_python="3.9")).python == "3.13"
+
+
+@pytest.mark.parametrize("version", ["3.10", "3", "3.12.1", "2.7", "python3.12", "3.12 "])
+def test_another_version_is_refused_with_those_that_are_here(version: str) -> None:
+    with pytest.raises(UnsupportedPython, match=r"3\.13, 3\.12, 3\.11"):
+        _eval(python_version=version)
+
+
+@pytest.mark.parametrize("image", ["python:3.11", "python:3.11-slim", "python:3.11-slim-bookworm"])
+def test_an_image_that_means_an_interpreter_runs_on_it(image: str) -> None:
+    assert _exec(MAIN, docker_image=image).python == "3.11"
+
+
+def test_no_image_means_the_default_and_else_the_newest() -> None:
+    assert _exec(MAIN).python == "3.11"
+    assert _exec(MAIN, _builder(default_image="python:3.9-slim")).python == "3.13"
+    assert _exec(MAIN, _builder(default_image="debian:12")).python == "3.13"
+
+
+@pytest.mark.parametrize("image", ["python:3.9", "python:3.14-slim", "python:3.10-slim-trixie"])
+def test_a_named_image_never_falls_back_to_another(image: str) -> None:
+    with pytest.raises(NoBackendForImage, match=r"3\.13, 3\.12, 3\.11"):
+        _exec(MAIN, docker_image=image)
+
+
+@pytest.mark.parametrize("image", ["python", "python:3", "python:3.11-alpine", "ubuntu:24.04", "x/python:3.11"])
+def test_other_images_are_not_there_yet(image: str) -> None:
+    with pytest.raises(NotSupportedYet, match="docker_image"):
+        _exec(MAIN, docker_image=image)
+
+
+def test_a_server_without_interpreters_takes_no_work() -> None:
+    with pytest.raises(Unavailable):
+        SpecBuilder(settings(), ()).from_eval(EvalRequest(code="1"))
+
+
+@pytest.mark.parametrize(
+    ("names", "entrypoint"),
+    [
+        (["b.py", "__main__.py", "main.py"], "main.py"),
+        (["b.py", "__main__.py", "x/main.py"], "__main__.py"),
+        (["readme", "x/z.py", "a.py"], "x/z.py"),
+    ],
+)
+def test_an_entrypoint_is_found(names: list[str], entrypoint: str) -> None:
+    assert _exec(dict.fromkeys(names, "")).entrypoint == entrypoint
+
+
+def test_an_archive_without_python_needs_an_entrypoint() -> None:
+    with pytest.raises(InvalidRequest, match="entrypoint"):
+        _exec({"readme": ""})
+    assert _exec({"readme": ""}, entrypoint="./readme").entrypoint == "readme"
+
+
+@pytest.mark.parametrize(
+    ("entrypoint", "complaint"),
+    [("gone.py", "not among"), ("pkg", "directory"), ("a/", "directory"), (".", "directory"), ("../x", r"'\.\.'")],
+)
+def test_an_entrypoint_that_is_no_file_is_refused(entrypoint: str, complaint: str) -> None:
+    with pytest.raises(InvalidRequest, match=complaint):
+        _exec({"main.py": "", "pkg/x.py": "", "a": directory()}, entrypoint=entrypoint)
+
+
+def test_an_entrypoint_that_commands_may_make_is_taken() -> None:
+    assert _exec({"readme": ""}, entrypoint="made.py", pre_commands=["touch made.py"]).entrypoint == "made.py"
+    with pytest.raises(InvalidRequest, match="directory"):
+        _exec({"a": directory()}, entrypoint="a", pre_commands=["true"])
+
+
+def test_an_entrypoint_may_be_a_symlink_to_a_file() -> None:
+    assert _exec({"src/app.py": "", "main.py": symlink("src/app.py")}).entrypoint == "main.py"
+    with pytest.raises(InvalidRequest, match="not among"):
+        _exec({"run": symlink("/usr/bin/env")}, entrypoint="run")
+
+
+def test_an_archive_carries_everything_else() -> None:
+    spec = _exec(
+        {**MAIN, "out": symlink("/etc")},
+        env_vars=["A=1", "B=x=y", "A=2", "EMPTY="],
+        script_args=["--verbose", ""],
+        pre_commands=["true", ""],
+        stdin="in",
+    )
+    assert spec.env == (("A", "2"), ("B", "x=y"), ("EMPTY", ""))
+    assert (spec.args, spec.pre_commands, spec.stdin) == (("--verbose", ""), ("true", ""), b"in")
+    assert len(spec.warnings) == 1
+
+
+@pytest.mark.parametrize("variable", ["KEY", "=value", ""])
+def test_a_variable_without_a_name_and_a_value_is_refused(variable: str) -> None:
+    with pytest.raises(InvalidRequest, match=r"env_vars\[1\]"):
+        _exec(MAIN, env_vars=["A=1", variable])
+
+
+def test_a_refused_variable_is_not_repeated() -> None:
+    with pytest.raises(InvalidRequest) as refusal:
+        _exec(MAIN, env_vars=["hunter2"])
+    assert "hunter2" not in refusal.value.message
+
+
+@pytest.mark.parametrize("field", ["env_vars", "script_args", "pre_commands"])
+def test_what_no_process_can_be_given_is_refused(field: str) -> None:
+    assert _exec(MAIN, **{field: ["A=" + "x" * (128 * 1024 - 3)]})
+    for value in (["A=\0"], ["A=" + "x" * (128 * 1024 - 2)], ["A=" + "x" * 100_000] * 11):
+        with pytest.raises(InvalidRequest, match=field):
+            _exec(MAIN, **{field: value})
+
+
+@pytest.mark.parametrize("config", [Config(disk_mb=1), Config(memory_mb=1)])
+def test_files_that_do_not_fit_are_refused(config: Config) -> None:
+    with pytest.raises(InvalidRequest, match="disk_mb"):
+        _exec({**MAIN, "data": bytes(1024 * 1024)}, config=config)
+
+
+def test_a_refusal_does_not_repeat_megabytes() -> None:
+    for field in ("python_version", "entrypoint"):
+        with pytest.raises(Refusal) as refusal:
+            _eval(**{field: "x" * 1_000_000})
+        assert len(refusal.value.message) < 300

@@ -1,0 +1,124 @@
+"""What a box shows of the host, as data."""
+
+from __future__ import annotations
+
+import base64
+import json
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+
+from python_executor.model.spec import Interpreter
+from python_executor.sandboxes.native import pause, plan
+from python_executor.sandboxes.native.plan import BoxPlan, plan_box
+
+SYSTEM = Interpreter("3.11.7", "/usr/bin/python3.11", "/usr")
+LOCAL = Interpreter("3.12.1", "/usr/local/bin/python3.12", "/usr/local")
+GUEST = Path(str(files("python_executor.guest")))
+NEVER_WHOLE = {"/", "/dev", "/etc", "/home", "/opt", "/proc", "/root", "/srv", "/sys", "/usr", "/usr/local", "/var"}
+
+
+def plan_for(interpreter: Interpreter) -> BoxPlan:
+    return plan_box(interpreter, has_own_uids=True, oom_score_adj=900)
+
+
+@pytest.fixture
+def private(tmp_path) -> Interpreter:
+    """An interpreter in a directory of its own."""
+    (tmp_path / "lib/python3.12/site-packages").mkdir(parents=True)
+    return Interpreter("3.12.1", f"{tmp_path}/bin/python3.12", str(tmp_path))
+
+
+@pytest.fixture(params=["private", "system", "local"])
+def box(request, private) -> BoxPlan:
+    return plan_for({"private": private, "system": SYSTEM, "local": LOCAL}[request.param])
+
+
+def test_no_directory_that_holds_other_peoples_things_is_shown_whole(box):
+    sources = {source for source, _ in box.binds}
+    assert not sources & NEVER_WHOLE
+    assert not [source for source in sources if source.startswith(("/etc", "/home", "/root", "/sys", "/proc", "/var"))]
+    devices = {source.removeprefix("/dev/") for source in sources if source.startswith("/dev/")}
+    assert devices == {"null", "zero", "full", "random", "urandom"}
+
+
+@pytest.mark.parametrize("prefix", ["/", "/opt", "/root"])
+def test_an_interpreter_that_was_installed_among_other_things_does_not_show_them(prefix):
+    box = plan_for(Interpreter("3.12.1", f"{prefix}/bin/python3.12", prefix))
+    assert prefix not in {source for source, _ in box.binds}
+
+
+def test_each_place_of_the_box_is_named_once_and_absolute(box):
+    places = [target for _, target in box.binds] + [path for _, path in box.symlinks]
+    assert sorted(places) == sorted(set(places))
+    assert all(place.startswith("/") for place in places)
+
+
+def test_etc_and_the_guest_are_files_of_the_boxs_own(box):
+    assert {path.split("/")[1] for path in box.files} == {"etc", "guest"}
+    shown = {path.rpartition("/")[2] for path in box.files if path.startswith("/guest/")}
+    assert shown == {path.name for path in GUEST.glob("*.py")} - {"__init__.py", "box.py"}
+    assert "def main()" in box.files["/guest/zygote.py"]
+
+
+def test_a_private_interpreter_is_at_a_neutral_path_without_its_packages(private):
+    box = plan_for(private)
+    assert (private.executable, "/python/bin/python3.12") in box.binds
+    assert (f"{private.prefix}/lib/python3.12", "/python/lib/python3.12") in box.binds
+    assert ("/python/bin/python3.12", "/python/bin/python") in box.symlinks
+    assert box.argv == ("/python/bin/python3.12", "-u", "/guest/zygote.py")
+    assert box.env["PATH"].split(":")[0] == "/python/bin"
+    assert box.hidden[-1] == "/python/lib/python3.12/site-packages"
+
+
+def test_the_systems_interpreter_needs_no_bind_of_its_own():
+    box = plan_for(SYSTEM)
+    assert box.argv[0] == "/usr/bin/python3.11"
+    assert not [target for _, target in box.binds if target.startswith("/python")]
+    assert set(box.hidden) <= {
+        "/usr/lib/python3.11/site-packages",
+        "/usr/lib/python3/dist-packages",
+        "/usr/lib/python3.11/dist-packages",
+    }
+    assert all(Path(path).is_dir() for path in box.hidden)
+    assert box.ldconfig is None
+
+
+def test_of_usr_local_only_the_interpreter_is_shown():
+    shown = {source: target for source, target in plan_for(LOCAL).binds if source.startswith("/usr/local")}
+    assert shown["/usr/local/bin/python3.12"] == "/python/bin/python3.12"
+    assert shown["/usr/local/lib/python3.12"] == "/python/lib/python3.12"
+    assert all(source.startswith("/usr/local/lib/libpython3.12") for source in list(shown)[2:])
+
+
+def test_a_library_of_the_interpreters_own_is_bound_and_made_known_to_the_loader(tmp_path, monkeypatch):
+    (tmp_path / "lib").mkdir()
+    for name in ("libpython3.12.so.1.0", "libpython3.13.so.1.0", "libother.so"):
+        (tmp_path / "lib" / name).touch()
+    monkeypatch.setattr(plan, "_LDCONFIG", str(tmp_path))
+    box = plan_for(Interpreter("3.12.1", f"{tmp_path}/bin/python3.12", str(tmp_path)))
+    assert [target for _, target in box.binds if ".so" in target] == ["/python/lib/libpython3.12.so.1.0"]
+    assert box.ldconfig == str(tmp_path)
+
+
+@pytest.mark.skipif(not Path("/usr/lib/python3/dist-packages").is_dir(), reason="no packages of the system's here")
+def test_the_systems_packages_are_hidden_from_every_interpreter(private):
+    assert "/usr/lib/python3/dist-packages" in plan_for(private).hidden
+
+
+def test_the_message_is_json_and_carries_all_of_the_plan(box, monkeypatch):
+    monkeypatch.setenv("PYEXEC_API_KEY", "hunter2")
+    text = json.dumps(box.message())
+    message = json.loads(text)
+    assert message["binds"] == [list(bind) for bind in box.binds]
+    assert {base64.b64decode(message["pause"]), base64.b64decode(message["programs"]["/guest/pause"])} == {
+        pause.program()
+    }
+    assert (message["has_own_uids"], message["oom_score_adj"], message["hostname"]) == (True, 900, "sandbox")
+    assert "hunter2" not in text
+    assert set(message["env"]) == {"PATH", "HOME", "LANG"}
+
+
+def test_describe_has_a_line_for_all_that_is_shown(box):
+    assert box.describe() == [f"{target} shows {source}, read-only" for source, target in box.binds]

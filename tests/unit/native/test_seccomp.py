@@ -1,0 +1,186 @@
+"""The seccomp program, run by a small BPF machine: what each call comes to, by name, on both architectures."""
+
+from __future__ import annotations
+
+import errno
+import socket
+import struct
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from python_executor.sandboxes.native import seccomp
+
+ARCHITECTURES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
+I386, ARM = 0x40000003, 0x40000028
+X32_BIT = 0x40000000
+HIGH = 1 << 32  # a bit that the kernel does not look at
+
+_NEVER = """
+    mount umount2 pivot_root chroot unshare setns bpf perf_event_open keyctl add_key request_key io_uring_setup
+    io_uring_enter io_uring_register userfaultfd ptrace process_vm_readv process_vm_writev pidfd_getfd kexec_load
+    kexec_file_load init_module finit_module delete_module open_by_handle_at name_to_handle_at swapon swapoff
+    reboot settimeofday clock_settime clock_adjtime adjtimex sethostname setdomainname syslog quotactl quotactl_fd
+    fanotify_init fsopen fsconfig fsmount fspick move_mount open_tree mount_setattr iopl ioperm modify_ldt kcmp
+    acct statmount listmount
+"""
+NEVER = sorted(_NEVER.split())
+# CLONE_NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET
+NAMESPACES = (0x00020000, 0x02000000, 0x04000000, 0x08000000, 0x10000000, 0x20000000, 0x40000000)
+THREAD = 0x003D0F00  # VM, FS, FILES, SIGHAND, THREAD, SYSVSEM, SETTLS, PARENT_SETTID, CHILD_CLEARTID: pthread_create(3)
+FORK = 0x01200000 | 17  # CHILD_CLEARTID, CHILD_SETTID, SIGCHLD: fork(3) of glibc
+TIOCSTI, TIOCLINUX, TIOCSETD, TIOCGWINSZ, FIONBIO = 0x5412, 0x541C, 0x5423, 0x5413, 0x5421
+AF_BLUETOOTH, AF_ALG, AF_VSOCK, AF_TIPC, AF_XDP = 31, 38, 40, 30, 44
+SOCK_OPTIONS = socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
+
+
+class Filter:
+    """The program of one machine, as the kernel would run it."""
+
+    def __init__(self, machine: str) -> None:
+        self.arch = ARCHITECTURES[machine]
+        self.numbers = seccomp.syscall_numbers(machine)
+        self._code = list(struct.iter_unpack("=HBBI", seccomp.program(machine)))
+        assert len(self._code) <= 4096  # BPF_MAXINSNS
+
+    def __call__(self, call: str | int, *arguments: int, arch: int | None = None) -> str:
+        """`ALLOW`, or the errno's name."""
+        number = self.numbers[call] if isinstance(call, str) else call
+        padded = (*arguments, *([0] * (6 - len(arguments))))
+        answer = self._run(struct.pack("=IIQ6Q", number, self.arch if arch is None else arch, 0, *padded))
+        if answer == 0x7FFF0000:  # SECCOMP_RET_ALLOW
+            return "ALLOW"
+        assert answer >> 16 == 5  # SECCOMP_RET_ERRNO: nothing is killed
+        return errno.errorcode[answer & 0xFFFF]
+
+    def _run(self, data: bytes) -> int:
+        accumulator = position = 0
+        while True:
+            code, if_true, if_false, value = self._code[position]
+            position += 1
+            match code:
+                case 0x20:  # BPF_LD | BPF_W | BPF_ABS
+                    (accumulator,) = struct.unpack_from("=I", data, value)
+                case 0x54:  # BPF_ALU | BPF_AND
+                    accumulator &= value
+                case 0x15:  # BPF_JMP | BPF_JEQ
+                    position += if_true if accumulator == value else if_false
+                case 0x35:  # BPF_JMP | BPF_JGE
+                    position += if_true if accumulator >= value else if_false
+                case 0x05:  # BPF_JMP | BPF_JA
+                    position += value
+                case 0x06:  # BPF_RET
+                    return value
+                case _:
+                    raise AssertionError(f"unknown instruction {code:#x}")
+
+
+FILTERS = {machine: Filter(machine) for machine in ARCHITECTURES}
+
+
+@pytest.fixture(params=ARCHITECTURES)
+def call(request) -> Filter:
+    """The filter, to be called as the kernel is."""
+    return FILTERS[request.param]
+
+
+def test_the_table_has_the_numbers_that_everybody_knows():
+    assert [seccomp.syscall_numbers("x86_64")[name] for name in ("read", "mount", "clone3")] == [0, 165, 435]
+    assert [seccomp.syscall_numbers("aarch64")[name] for name in ("read", "mount", "clone3")] == [63, 40, 435]
+
+
+def test_every_name_of_the_lists_is_a_call_of_some_machine():
+    known = {name for machine in ARCHITECTURES for name in seccomp.syscall_numbers(machine)}
+    assert not (seccomp.ALLOWED | seccomp.CONDITIONAL) - known
+    assert not seccomp.ALLOWED & seccomp.CONDITIONAL
+    assert not set(NEVER) - known
+
+
+def test_every_listed_call_passes(call):
+    assert {name: call(name) for name in seccomp.ALLOWED & call.numbers.keys() if call(name) != "ALLOW"} == {}
+
+
+def test_every_other_call_is_refused_as_by_an_unprivileged_user(call):
+    others = call.numbers.keys() - seccomp.ALLOWED - seccomp.CONDITIONAL
+    assert {name: call(name) for name in others if call(name) != "EPERM"} == {}
+
+
+@pytest.mark.parametrize("name", NEVER)
+def test_what_reaches_the_kernels_weak_spots_is_refused(call, name):
+    if name in call.numbers:  # some are of one machine only
+        assert {call(name), call(name, 1, 2, 3), call(name, *[2**64 - 1] * 6)} == {"EPERM"}
+
+
+def test_numbers_that_the_table_does_not_know_yet_read_as_an_older_kernel(call):
+    highest = max(call.numbers.values())
+    assert {call(number) for number in (highest + 1, highest + 2, 1000, 2**31, 2**32 - 1)} == {"ENOSYS"}
+
+
+@given(number=st.integers(0, 2**32 - 1) | st.integers(0, 600))
+def test_any_number_ends_in_an_answer_and_passes_only_if_listed(number):
+    for call in FILTERS.values():
+        names = {number: name for name, number in call.numbers.items()}
+        is_listed = names.get(number) in seccomp.ALLOWED | seccomp.CONDITIONAL
+        assert is_listed or call(number) in ("EPERM", "ENOSYS")
+
+
+@pytest.mark.parametrize("arch", [I386, ARM, 0, 0xFFFFFFFF])
+def test_calls_of_another_architecture_do_not_get_past(call, arch):
+    assert {call(number, arch=arch) for number in range(500)} == {"EPERM"}
+
+
+def test_no_x32_number_passes(call):
+    assert {call(X32_BIT | number) for number in range(600)} == {"ENOSYS"}
+
+
+@pytest.mark.parametrize("flag", NAMESPACES, ids=hex)
+def test_clone_makes_no_namespace(call, flag):
+    assert {call("clone", flag), call("clone", THREAD | flag), call("clone", HIGH | FORK | flag)} == {"EPERM"}
+
+
+def test_clone_makes_threads_and_processes_and_clone3_sends_libraries_back_to_it(call):
+    assert [call("clone", THREAD), call("clone", FORK), call("clone", 17)] == ["ALLOW"] * 3
+    assert call("clone3") == "ENOSYS"
+
+
+def test_ioctl_takes_over_no_terminal(call):
+    takeovers = (TIOCSTI, TIOCLINUX, TIOCSETD)
+    assert {call("ioctl", 0, bits | request) for request in takeovers for bits in (0, HIGH)} == {"EPERM"}
+    assert {call("ioctl", 0, request) for request in (TIOCGWINSZ, FIONBIO)} == {"ALLOW"}
+    assert call("ioctl", TIOCSTI, TIOCGWINSZ) == "ALLOW"  # a descriptor of that number
+
+
+@pytest.mark.parametrize("family", [socket.AF_UNIX, socket.AF_INET, socket.AF_INET6])
+@pytest.mark.parametrize("options", [0, socket.SOCK_CLOEXEC, socket.SOCK_NONBLOCK, SOCK_OPTIONS])
+def test_ordinary_sockets_are_ordinary(call, family, options):
+    for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM, socket.SOCK_SEQPACKET):
+        assert call("socket", family, kind | options) == "ALLOW"
+    for kind in (socket.SOCK_RAW, socket.SOCK_RDM, 10):  # 10: SOCK_PACKET
+        assert call("socket", family, kind | options) == "EPERM"
+
+
+@pytest.mark.parametrize(
+    "family", [0, socket.AF_PACKET, socket.AF_CAN, AF_BLUETOOTH, AF_TIPC, AF_ALG, AF_VSOCK, AF_XDP]
+)
+def test_other_families_do_not_exist(call, family):
+    kinds = (socket.SOCK_STREAM, socket.SOCK_DGRAM, socket.SOCK_RAW, socket.SOCK_SEQPACKET)
+    assert {call("socket", bits | family, kind) for kind in kinds for bits in (0, HIGH)} == {"EAFNOSUPPORT"}
+
+
+def test_netlink_tells_routes_and_nothing_else(call):
+    routes, others = 0, range(1, 23)
+    assert call("socket", socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, routes) == "ALLOW"  # getaddrinfo(3)
+    answers = {call("socket", socket.AF_NETLINK, socket.SOCK_RAW, protocol) for protocol in others}
+    assert answers == {"EPROTONOSUPPORT"}
+
+
+def test_socketpair_is_no_way_round_the_families(call):
+    assert call("socketpair", socket.AF_UNIX, socket.SOCK_STREAM) == "ALLOW"
+    assert "ALLOW" not in {call("socketpair", family, socket.SOCK_STREAM) for family in (AF_TIPC, AF_ALG, AF_VSOCK)}
+
+
+def test_personality_is_asked_for_and_not_changed(call):
+    assert {call("personality", value) for value in (0, 0xFFFFFFFF, 2**64 - 1)} == {"ALLOW"}
+    no_randomization, read_implies_exec, linux32 = 0x0040000, 0x0400000, 0x0008
+    assert {call("personality", value) for value in (no_randomization, read_implies_exec, linux32)} == {"EPERM"}

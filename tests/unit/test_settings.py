@@ -1,0 +1,157 @@
+"""Settings: defaults, the environment, and what is refused with which sentence."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from python_executor import settings
+from python_executor.settings import LOOPBACK_HOSTS, MEBIBYTE, Settings, default_data_dir, machine_memory_mb
+
+V1_LIMIT, V2_LIMIT = "/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory.max"
+
+
+@pytest.fixture(autouse=True)
+def plain_machine(monkeypatch):
+    """No setting in the environment; 64 GiB and 4 cores."""
+    for name in [name for name in os.environ if name.upper().startswith("PYEXEC_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setattr(os, "cpu_count", lambda: 4)
+    machine(monkeypatch, memory_mb=65536)
+
+
+def machine(monkeypatch, *, memory_mb: int, **limits: str) -> None:
+    """A machine of this size, with these files of cgroups."""
+    names = {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": memory_mb * MEBIBYTE // 4096}
+    files = {{"v1": V1_LIMIT, "v2": V2_LIMIT}[version]: text for version, text in limits.items()}
+
+    def read_text(self: Path) -> str:
+        if str(self) not in files:
+            raise FileNotFoundError(self)
+        return files[str(self)]
+
+    monkeypatch.setattr(os, "sysconf", names.__getitem__)
+    monkeypatch.setattr(Path, "read_text", read_text)
+
+
+def test_the_defaults_are_the_contracts():
+    defaults = Settings()
+    assert (defaults.host, defaults.port, defaults.log_level, defaults.api_key) == ("127.0.0.1", 8080, "info", None)
+    assert (defaults.default_timeout, defaults.default_memory_mb, defaults.default_disk_mb) == (300, 1024, 2048)
+    assert (defaults.default_cpu_shares, defaults.max_timeout, defaults.cleanup_ttl) == (1024, 3600, 300)
+    assert (defaults.max_memory_mb, defaults.max_disk_mb, defaults.memory_budget) == (65536, 65536, 52428)
+    assert (defaults.max_concurrent, defaults.queue_max, defaults.max_output_mb) == (64, 1000, 10)
+    assert (defaults.default_image, defaults.default_python) == ("python:3.11-slim", "3.12")
+    assert (defaults.allowed_hosts, defaults.insecure_allow) == (frozenset(), frozenset())
+
+
+def test_every_setting_says_what_it_is():
+    for name, field in Settings.model_fields.items():
+        assert (field.description or "").endswith("."), name
+
+
+def test_the_environment_sets_and_what_is_given_wins(monkeypatch):
+    monkeypatch.setenv("PYEXEC_PORT", "9000")
+    monkeypatch.setenv("PYEXEC_POOL_SIZE", "9")
+    monkeypatch.setenv("PYEXEC_DATA_DIR", "/srv/data")
+    monkeypatch.setenv("PYEXEC_UNKNOWN", "ignored")
+    made = Settings(port=9001)
+    assert (made.port, made.pool_size, made.data_dir) == (9001, 9, Path("/srv/data"))
+
+
+def test_an_empty_variable_is_one_that_is_not_set(monkeypatch):
+    for name in ("PORT", "API_KEY", "MAX_MEMORY_MB", "ALLOWED_HOSTS"):
+        monkeypatch.setenv(f"PYEXEC_{name}", "")
+    assert Settings() == Settings(port=8080, api_key=None)
+
+
+@pytest.mark.parametrize("text", ["a.example,b.example", " a.example , b.example ,,", "b.example,a.example,a.example"])
+def test_lists_are_comma_separated(monkeypatch, text):
+    monkeypatch.setenv("PYEXEC_ALLOWED_HOSTS", text)
+    assert Settings().allowed_hosts == Settings(allowed_hosts=text).allowed_hosts == {"a.example", "b.example"}
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        ({"max_timeout": 299}, "MAX_TIMEOUT 299 is below DEFAULT_TIMEOUT 300: change one"),
+        ({"max_memory_mb": 1023}, "MAX_MEMORY_MB 1023 is below DEFAULT_MEMORY_MB 1024: change one"),
+        ({"default_disk_mb": 70000}, "MAX_DISK_MB 65536 is below DEFAULT_DISK_MB 70000: change one"),
+        ({"memory_budget": 512}, "MEMORY_BUDGET 512 is below DEFAULT_MEMORY_MB 1024: change one"),
+        ({"insecure_allow": "no-api-key,root"}, "unknown INSECURE_ALLOW ['root']: it takes ['no-api-key']"),
+        ({"network_mode": "host"}, "NETWORK_MODE host would put untrusted code on the machine's network: remove it"),
+        ({"default_network": True}, "DEFAULT_NETWORK true is not supported yet: remove it"),
+        (
+            {"host": "0.0.0.0"},
+            "listening on 0.0.0.0 without a key would let anybody run code here: "
+            "set PYEXEC_API_KEY, or accept it with --insecure-allow no-api-key",
+        ),
+    ],
+    ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
+)
+def test_an_unsafe_or_impossible_combination_is_refused_with_what_to_do(values, sentence):
+    with pytest.raises(ValidationError) as refusal:
+        Settings(**values)
+    (error,) = refusal.value.errors()
+    assert error["msg"] == f"Value error, {sentence}"
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", ""])
+def test_beyond_loopback_a_key_is_needed_or_the_weakness_named(host):
+    assert Settings(host=host, api_key="secret").host == host
+    assert Settings(host=host, insecure_allow="no-api-key").host == host
+    with pytest.raises(ValidationError, match="without a key"):
+        Settings(host=host, api_key="")
+    assert [Settings(host=host).api_key for host in LOOPBACK_HOSTS] == [None] * 3
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"port": -1},
+        {"port": 65536},
+        {"queue_max": -1},
+        {"pool_size": -1},
+        {"default_timeout": 0},
+        {"max_concurrent": 0},
+        {"shutdown_grace": -1},
+        {"log_level": "loud"},
+    ],
+    ids=str,
+)
+def test_a_value_out_of_bounds_is_refused_and_named(values):
+    with pytest.raises(ValidationError) as refusal:
+        Settings(**values)
+    assert [error["loc"] for error in refusal.value.errors()] == [tuple(values)]
+
+
+@pytest.mark.parametrize(
+    ("limits", "expected"),
+    [
+        ({}, 8192),
+        ({"v2": "max\n"}, 8192),
+        ({"v2": f"{2048 * MEBIBYTE}\n"}, 2048),
+        ({"v1": f"{4096 * MEBIBYTE}\n"}, 4096),
+        ({"v1": "9223372036854771712\n"}, 8192),  # v1's word for no limit
+        ({"v2": "", "v1": "nonsense"}, 8192),
+    ],
+)
+def test_the_machines_memory_is_what_its_container_may_use(monkeypatch, limits, expected):
+    machine(monkeypatch, memory_mb=8192, **limits)
+    assert machine_memory_mb() == expected
+    made = Settings()
+    assert (made.max_memory_mb, made.max_disk_mb, made.memory_budget) == (expected, expected, expected * 8 // 10)
+
+
+def test_data_goes_where_root_or_a_user_keeps_it(monkeypatch):
+    monkeypatch.setattr(settings.os, "geteuid", lambda: 0)
+    assert default_data_dir() == Path("/var/lib/python-executor")
+    monkeypatch.setattr(settings.os, "geteuid", lambda: 1000)
+    monkeypatch.delenv("XDG_STATE_HOME", raising=False)
+    monkeypatch.setenv("HOME", "/home/me")
+    assert default_data_dir() == Path("/home/me/.local/state/python-executor")
+    monkeypatch.setenv("XDG_STATE_HOME", "/state")
+    assert default_data_dir() == Path("/state/python-executor")
