@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -60,7 +61,7 @@ def cgroups(server: ServerProcess) -> set[Path]:
     if server not in LOCKED:
         assert server.process is not None
         held = {os.readlink(link) for link in Path(f"/proc/{server.process.pid}/fd").glob("*")}
-        LOCKED[server] = {Path(path) for path in held if "/python-executor-" in path and path.startswith("/sys/")}
+        LOCKED[server] = {Path(path) for path in held if re.search(r"^/sys/.*/python-executor-\w+$", path)}
     return {group for own in LOCKED[server] if own.exists() for group in [own, *own.glob("*/")]}
 
 
