@@ -71,7 +71,7 @@ ENDINGS = {
     "exec": "import os; os.execv('/bin/sh', ['sh', '-c', 'echo from sh; exit 9'])",
     "stdout closed": "import sys; sys.stdout.close()",
     "main's names": "print(sorted(n for n in globals() if n != '__builtins__'), __name__, __spec__, __package__, __doc__)",
-    "argv and path": "import sys; print(sys.argv[0], len(sys.path), sys.path[0], __file__)",
+    "argv and path": "import sys; print(sys.argv[0], sys.path[0], __file__)",
     "warning": "import warnings; warnings.warn('careful')",
     "unraisable": "class A:\n    def __del__(self): raise ValueError('late')\nA()\nprint('on')",
     "future": "from __future__ import annotations\ndef f(x: int): ...\nprint(f.__annotations__)",
@@ -110,7 +110,9 @@ def test_code_ends_as_with_plain_python(run: Run, tmp_path: Path, name: str) -> 
 
 
 @every_interpreter
-@pytest.mark.parametrize("name", ["exception", "thread at the end", "atexit after exception", "finalizer", "fork"])
+@pytest.mark.parametrize(
+    "name", ["exception", "recursion", "thread at the end", "atexit after exception", "finalizer", "fork"]
+)
 def test_every_version_ends_as_with_plain_python(run: Run, tmp_path: Path, interpreter: Interpreter, name: str) -> None:
     expected = plain_python(interpreter, ENDINGS[name], tmp_path)
     outcome = run(ENDINGS[name], python=interpreter.minor_version)

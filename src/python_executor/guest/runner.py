@@ -71,7 +71,7 @@ def run_main(argv: List[str], report: int, *, eval_last_expr: bool) -> NoReturn:
 
 def frames_above(frame: Optional[types.FrameType]) -> int:
     """How deep we are already, where plain Python would begin: user code may recurse as far as it could there."""
-    depth = 1
+    depth = 1 if sys.version_info >= (3, 12) else 2  # until then `exec` itself counted
     while frame is not None:
         depth += 1
         frame = frame.f_back
@@ -103,6 +103,8 @@ def execute(path: str, main: types.ModuleType, *, eval_last_expr: bool) -> Optio
     except OSError as error:
         sys.stderr.write(f"python: can't open file {path!r}: [Errno {error.errno}] {error.strerror}\n")
         raise SystemExit(2) from None
+    if b"\0" in source:
+        raise SyntaxError("source code cannot contain null bytes")  # until 3.12 `compile` has a ValueError for it
     if not eval_last_expr:
         exec(compile(source, path, "exec", dont_inherit=True), vars(main))
         return None

@@ -247,7 +247,7 @@ class NativeSandbox:
         if self._cgroup is not None:
             self._over_memory = self._over_memory or self._cgroup.was_out_of_memory()
         else:
-            sample = watch.sample(self._pidfd)
+            sample = watch.sample(self._pidfd, self._memory_bytes)
             self._see(sample)
             self._over_memory = sample.memory_peak_bytes > self._memory_bytes
         if self._over_memory:
