@@ -23,7 +23,7 @@ def serve(environment: dict[str, str], *flags: str) -> subprocess.CompletedProce
 
 def test_the_second_line_is_the_next_thing_to_type(cli: Cli, start_server: Callable[..., ServerProcess]) -> None:
     server = start_server(pool_size=0)
-    first, second = server.output.splitlines()[:2]
+    first, second = [line for line in server.output.splitlines() if not line.startswith("{")][:2]  # the log is JSON
     assert first == f"python-executor is listening on {server.url}"
     words = second.removeprefix("Try it: python-executor ").replace("'", "").split(" ", 3)
     done = cli(*words, PYEXEC_SERVER="http://127.0.0.1:1")
