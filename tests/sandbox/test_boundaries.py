@@ -6,10 +6,12 @@ import asyncio
 import json
 import os
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from python_executor.model.events import Termination
+from python_executor.model.spec import Limits
 from python_executor.sandboxes.native.sandbox import NativeSandbox
 from tests.sandbox.conftest import Engine, Outcome, make_spec
 
@@ -121,7 +123,8 @@ except OSError as e: print(e.errno)
     ("call", "number"),
     [("unshare(0x10000000)", 1), ("unshare(0x20000)", 1), ("mount(b'x', b'/tmp', b'tmpfs', 0, None)", 1),
      ("setns(0, 0)", 1), ("ptrace(0, 0, 0, 0)", 1), ("sethostname(b'x', 1)", 1), ("chroot(b'/tmp')", 1),
-     ("syscall(435, 0, 0)", 38), ("syscall(321, 0, 0, 0)", 1), ("syscall(425, 1, 0)", 1), ("syscall(9999)", 38)],
+     ("syscall(435, 0, 0)", 38), ("syscall(321, 0, 0, 0)", 1), ("syscall(425, 1, 0)", 1), ("syscall(9999)", 38),
+     ("syscall(56, 0x8000 | 17, 0, 0, 0, 0)", 1)],
 )  # fmt: skip
 def test_calls_that_are_not_on_the_list_fail_with_an_errno(run: Run, call: str, number: int) -> None:
     outcome = run(f"import ctypes; c = ctypes.CDLL(None, use_errno=True); c.{call}; print(ctypes.get_errno())")
@@ -172,3 +175,39 @@ def test_a_kill_takes_everything_that_the_code_started(engine: Engine) -> None:
         "for _ in range(3):\n  if os.fork() == 0: os.setsid(); os.fork(); time.sleep(60)\nprint('up'); time.sleep(60)"  # fmt: skip
     outcome = engine.wait(engine.run_spec(make_spec(code), during=NativeSandbox.kill))
     assert (outcome.stdout.strip(), outcome.exit_code, outcome.termination) == ("up", 137, Termination.SIGNALED)
+
+
+def test_code_cannot_leave_children_to_the_zygote(run: Run) -> None:
+    """A child of the zygote's that it does not know would never be reaped, and its sandbox never be gone."""
+    clone = {"x86_64": 56, "aarch64": 220}[os.uname().machine]
+    code = (
+        f"import ctypes, os\npid = ctypes.CDLL(None).syscall({clone}, 0x8000 | 17, 0, 0, 0, 0)\nprint(pid)\nos._exit(0)"
+    )
+    assert run(code).stdout == "-1\n"
+
+
+def test_pause_has_no_descriptor_of_ours(engine: Engine) -> None:
+    sandbox = engine.wait(engine.backend.acquire(make_spec("")))
+    lines = Path(f"/proc/self/fdinfo/{sandbox._pidfd}").read_text().splitlines()
+    pid = next(line.split()[1] for line in lines if line.startswith("Pid:"))
+    try:
+        assert os.listdir(f"/proc/{pid}/fd") == []
+    finally:
+        engine.wait(sandbox.destroy())
+
+
+def test_an_acquisition_that_is_given_up_leaves_no_sandbox(engine: Engine) -> None:
+    async def give_up_often() -> tuple[int, int]:
+        box = engine.backend._boxes[make_spec("").python]
+        await asyncio.sleep(0.3)
+        before = len(box._sandboxes)
+        for delay in range(20):
+            task = asyncio.create_task(engine.run_spec(make_spec("", limits=Limits(30, 128, 32, 1024))))
+            await asyncio.sleep(delay / 4000)
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+        await asyncio.sleep(0.5)
+        return before, len(box._sandboxes)
+
+    before, after = engine.wait(give_up_often())
+    assert after == before

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 
 import pytest
@@ -97,3 +98,45 @@ def test_output_without_end_does_not_hold_up_a_neighbour(engine: Engine) -> None
         return outcome
 
     assert engine.wait(beside()).stdout == "still here\n"
+
+
+FLOODS = {
+    "terminals": "import os\ntry:\n  while True: os.open('/dev/ptmx', os.O_RDWR | os.O_NOCTTY); count += 1\nexcept OSError: pass",
+    "signals": "import ctypes, os, signal\nsignal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGRTMIN])\n"
+    "c = ctypes.CDLL(None)\nwhile c.sigqueue(os.getpid(), signal.SIGRTMIN, ctypes.c_void_p(0)) == 0: count += 1",
+    "message queues": "import ctypes\nc = ctypes.CDLL(None)\nwhile c.mq_open(b'/q%d' % count, 0o102, 0o600, None) >= 0: count += 1",
+}
+
+
+@pytest.mark.parametrize("flood", FLOODS)
+def test_what_the_kernel_counts_for_a_user_is_bounded(run: Run, flood: str) -> None:
+    outcome = run(f"count = 0\n{FLOODS[flood]}\nprint(count)")
+    assert int(outcome.stdout) <= 1024, outcome.stderr
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="an ordinary user's inotify instances are its own to use up")
+def test_inotify_is_bounded(run: Run) -> None:
+    code = "import ctypes\nc = ctypes.CDLL(None); count = 0\nwhile c.inotify_init() >= 0: count += 1\nprint(count)"
+    assert run(code).stdout == "16\n"
+
+
+@pytest.mark.usefixtures("needs_cgroups")
+def test_socket_buffers_are_bounded(run: Run) -> None:
+    code = """
+import socket
+pairs, sent = [], 0
+for _ in range(200):
+    a, b = socket.socket(type=socket.SOCK_DGRAM), socket.socket(type=socket.SOCK_DGRAM)
+    b.bind(("127.0.0.1", 0)); a.connect(b.getsockname()); a.setblocking(False); pairs.append((a, b))
+    for _ in range(2000):
+        try: a.send(bytes(1400))
+        except OSError: break
+held = 0
+for a, b in pairs:
+    b.setblocking(False)
+    try:
+        while True: held += len(b.recv(2000))
+    except OSError: pass
+print(held)
+"""
+    assert int(run(code, limits=SMALL).stdout) <= 64 << 20

@@ -57,6 +57,8 @@ def make_box(control: socket.socket, server_pid: int) -> None:
     kernel.mount(None, "/", None, kernel.MS_REC | kernel.MS_PRIVATE)
     sources = [os.open(source, os.O_PATH | os.O_CLOEXEC) for source, _ in plan["binds"]]  # while we may look there
     become_root_of_box(has_own_uids=plan["has_own_uids"])
+    if plan["has_own_uids"]:
+        bound_kernel_quotas()
     zygote = os.fork()
     if zygote != 0:
         socket.send_fds(control, [b"forked"], [os.pidfd_open(zygote)])
@@ -65,8 +67,8 @@ def make_box(control: socket.socket, server_pid: int) -> None:
     build_root(plan, sources)
     enter_root()
     kernel.sethostname(plan["hostname"])
+    control.set_inheritable(False)
     os.dup2(control.fileno(), 3)
-    os.set_inheritable(3, True)
     os.execve(plan["argv"][0], plan["argv"], plan["env"])
 
 
@@ -75,7 +77,10 @@ def receive_plan(control: socket.socket) -> dict[str, Any]:
     length = int.from_bytes(control.recv(8), "big")
     data = b""
     while len(data) < length:
-        data += control.recv(1 << 16)
+        chunk = control.recv(1 << 16)
+        if not chunk:
+            os._exit(1)
+        data += chunk
     plan: dict[str, Any] = json.loads(data)
     return plan
 
@@ -99,6 +104,13 @@ def become_root_of_box(*, has_own_uids: bool) -> None:
         os.setresuid(0, 0, 0)
         kernel.prctl(kernel.PR_SET_DUMPABLE, 1)
         die_with_parent()
+
+
+def bound_kernel_quotas() -> None:
+    """What the kernel counts for a user and, since root made this namespace, for the host's root as well."""
+    for name, value in (("max_inotify_instances", 16), ("max_inotify_watches", 4096)):
+        with open("/proc/sys/user/" + name, "w") as file:
+            file.write(str(value))
 
 
 def become_guardian(control: socket.socket, pause: bytes) -> None:

@@ -16,6 +16,7 @@ import intake
 import kernel
 
 REPORT_FD = 3
+OPEN_FILES = 1024
 USER_ID = 1000  # how the code sees itself; what it is on the host differs for each sandbox
 
 
@@ -46,6 +47,7 @@ def enter(boundaries: Boundaries, uid: int, file_system: int, fds: List[int], pl
         kernel.drop_bounding_set()
         kernel.drop_capabilities()
         resource.setrlimit(resource.RLIMIT_NPROC, (boundaries.processes, boundaries.processes))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (OPEN_FILES, OPEN_FILES))
         boundaries.seccomp.install()
     except OSError as error:
         os.write(control, frames.FAILED + str(error).encode())
@@ -71,7 +73,7 @@ def mount_file_systems(file_system: int, uid: int) -> None:
         kernel.mount(path, target, None, kernel.MS_BIND)
     hidden = kernel.MS_NOSUID | kernel.MS_NOEXEC
     kernel.mount("proc", "/proc", "proc", hidden | kernel.MS_NODEV, "subset=pid,hidepid=2")
-    kernel.mount("devpts", "/dev/pts", "devpts", hidden, "newinstance,ptmxmode=0666,mode=620")
+    kernel.mount("devpts", "/dev/pts", "devpts", hidden, "newinstance,ptmxmode=0666,mode=620,max=64")
 
 
 def arrange_descriptors(stdout: int, stderr: int, report: int, control: int) -> int:

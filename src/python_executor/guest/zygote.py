@@ -32,6 +32,7 @@ import json
 import os
 import resource
 import select
+import signal
 import socket
 import struct
 from typing import Any, NamedTuple
@@ -94,6 +95,8 @@ class Zygote:
         packet, fds, _, _ = socket.recv_fds(self.control, frames.PACKET_MAX, 16)
         if not packet:
             os._exit(0)
+        for fd in fds:
+            os.set_inheritable(fd, False)  # recvmsg has made them so; pause must not have them
         kind, sandbox = frames.HEADER.unpack_from(packet)
         body = packet[frames.HEADER.size :]
         try:
@@ -113,7 +116,7 @@ class Zygote:
         """A new sandbox that waits for its spec. `fds`: stdout, stderr, report, control, then its cgroups' files."""
         uid, size = frames.MAKE_BODY.unpack(body)
         kernel.unshare(kernel.CLONE_NEWNET | kernel.CLONE_NEWPID)
-        file_system = -1
+        file_system = pause = -1
         try:
             raise_loopback()
             file_system = kernel.detached_tmpfs(self.boundaries.tmpfs_options(size))
@@ -126,6 +129,8 @@ class Zygote:
         except OSError:
             if file_system >= 0:
                 os.close(file_system)
+            if pause >= 0:
+                os.kill(pause, signal.SIGKILL)
             raise
         finally:
             kernel.setns(self.own_pid_namespace, kernel.CLONE_NEWPID)
@@ -200,12 +205,15 @@ def harden(limits: dict[str, int]) -> None:
         _, hard = resource.getrlimit(number)
         value = value if hard == resource.RLIM_INFINITY else min(value, hard)
         resource.setrlimit(number, (value, value))
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))  # our own: three for each sandbox
     os.umask(0o022)
 
 
 def main() -> None:
     """Warm up, then serve."""
     control = socket.socket(fileno=CONTROL_FD)
+    control.set_inheritable(False)
     config = json.loads(control.recv(frames.PACKET_MAX * 4))
     harden(config["rlimits"])
     for name in config["preload"]:

@@ -51,13 +51,18 @@ def test_any_bytes_in_any_pieces_are_taken_without_complaint(parts, sizes):
 
 
 @given(words=st.lists(RESULTS | RAISED | EXITS, max_size=8), sizes=SIZES)
-def test_the_first_word_of_each_kind_counts_and_none_after_the_exit(words, sizes):
+def test_each_kind_counts_once_and_nothing_after_a_second_of_one_kind_or_the_exit(words, sizes):
     reader = read(b"".join(map(frame_of, words)), sizes)
-    exits = [index for index, word in enumerate(words) if isinstance(word, int)]
-    said = words[: exits[0]] if exits else words
-    first = [next((word for word in said if isinstance(word, kind)), None) for kind in (Result, Raised)]
-    assert reader.events == [word for word in first if word is not None]
-    assert reader.exit_code == (words[exits[0]] if exits else None)
+    believed: list[object] = []
+    for word in words:
+        if any(type(word) is type(earlier) for earlier in believed):
+            break
+        believed.append(word)
+        if isinstance(word, int):
+            break
+    said = {type(word): word for word in believed}
+    assert reader.events == [said[kind] for kind in (Result, Raised) if kind in said]
+    assert reader.exit_code == said.get(int)
 
 
 @given(

@@ -84,8 +84,10 @@ class NativeBackend:
             self._spawn(self._refill(spec.python))
         try:
             await sandbox.set_limits(spec, PROCESSES_MAX)
-        except OSError as error:
+        except BaseException as error:
             await sandbox.destroy()
+            if not isinstance(error, OSError):
+                raise
             raise BackendError(f"the limits could not be set: {error}") from error
         return sandbox
 
@@ -148,10 +150,10 @@ class NativeBackend:
         """End what has run out of memory, also where the process that the kernel killed was just a child."""
         while True:
             await asyncio.sleep(WATCH_INTERVAL)
-            for box in self._boxes.values():
+            for box in list(self._boxes.values()):
                 for sandbox in box.running():
                     with suppress(OSError):
-                        sandbox.check_memory()
+                        await sandbox.check_memory()
 
     def _spawn(self, work: object) -> None:
         task: asyncio.Task[None] = asyncio.create_task(work)  # type: ignore[arg-type]

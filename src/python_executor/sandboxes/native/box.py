@@ -34,10 +34,15 @@ START_TIMEOUT = 30.0  # seconds; a box takes about 0.2
 MAKE_TIMEOUT = 10.0  # seconds; a sandbox takes a few milliseconds
 OOM_SCORE_ADJ = 900
 INODES = 1 << 17
+NO_NAMESPACES = (
+    "user namespaces must be allowed: see the sysctls user.max_user_namespaces, kernel.unprivileged_userns_clone and "
+    "kernel.apparmor_restrict_unprivileged_userns, or the seccomp profile of the container"
+)
 RLIMITS = {
     "RLIMIT_CORE": 1,  # bytes; 0 would still start a core_pattern program of the host's
-    "RLIMIT_NOFILE": 1024,
     "RLIMIT_MEMLOCK": 8 << 20,
+    "RLIMIT_MSGQUEUE": 64 << 10,
+    "RLIMIT_SIGPENDING": 1024,
 }
 PRELOAD = (
     "argparse", "base64", "bisect", "collections.abc", "contextlib", "copy", "csv", "dataclasses", "datetime",
@@ -50,6 +55,7 @@ PRELOAD = (
 class Answer(NamedTuple):
     """What the zygote owes us."""
 
+    kind: int
     number: int
     fds: asyncio.Future[list[int]]
 
@@ -82,10 +88,13 @@ class Box:
         try:
             async with asyncio.timeout(START_TIMEOUT):
                 await self._launch(ours, theirs)
-        except (OSError, TimeoutError) as error:
+        except BaseException as error:
             ours.close()
             self._end_guardian()
-            raise BackendError(f"no box for Python {self.interpreter.version}: {error}") from error
+            if not isinstance(error, (OSError, TimeoutError)):
+                raise
+            hint = f"; {NO_NAMESPACES}" if "unshare" in str(error) else ""
+            raise BackendError(f"no box for Python {self.interpreter.version}: {error}{hint}") from error
         finally:
             theirs.close()
         self._control = ours
@@ -137,9 +146,10 @@ class Box:
 
     async def make(self, cgroup: Cgroup | None, disk_bytes: int) -> NativeSandbox:
         """A sandbox that waits for its spec. Raises BackendError."""
-        pipes = Pipes()
+        pipes: Pipes | None = None
         sandbox: NativeSandbox | None = None
         try:
+            pipes = Pipes()
             async with asyncio.timeout(MAKE_TIMEOUT):
                 sandbox = await self._request(pipes, cgroup, disk_bytes)
                 await sandbox.wait_until_ready()
@@ -148,12 +158,15 @@ class Box:
             if sandbox is not None:
                 await sandbox.destroy()
             else:
-                pipes.close()
+                if pipes is not None:
+                    pipes.close()
                 if cgroup is not None:
                     cgroup.remove()
             if not isinstance(error, (OSError, TimeoutError)):
                 raise
-            raise BackendError(f"no sandbox for Python {self.interpreter.version}: {error or 'timed out'}") from error
+            raise BackendError(
+                f"no sandbox for Python {self.interpreter.version}: {str(error) or 'timed out'}"
+            ) from error
 
     async def _request(self, pipes: Pipes, cgroup: Cgroup | None, disk_bytes: int) -> NativeSandbox:
         if self._identities.has_own_uids and not self._free_uids:
@@ -185,7 +198,7 @@ class Box:
         async with self._asking:
             if self._control is None:
                 raise OSError("the zygote has died")
-            self._answer = Answer(number, asyncio.get_running_loop().create_future())
+            self._answer = Answer(kind, number, asyncio.get_running_loop().create_future())
             try:
                 socket.send_fds(self._control, [frames.HEADER.pack(kind, number) + body], fds)
                 return await self._answer.fds
@@ -225,18 +238,21 @@ class Box:
             status, cpu_ms, peak = frames.EXITED_BODY.unpack(body)
             self._sandboxes[number].user_process_ended(status, Usage(cpu_ms, peak))
         elif self._answer is not None and self._answer.number == number and not self._answer.fds.done():
-            if kind == frames.DONE:
+            if kind == frames.DONE and (fds or self._answer.kind != frames.MAKE):
                 self._answer.fds.set_result(fds)
                 return
-            self._answer.fds.set_exception(OSError(body.decode(errors="replace")))
+            self._answer.fds.set_exception(OSError(body.decode(errors="replace") or "too many open files"))
         for fd in fds:  # of a sandbox that nobody waits for any more
             signal.pidfd_send_signal(fd, signal.SIGKILL)
             os.close(fd)
 
     def _lose(self) -> None:
-        """The zygote is dead, and with it all that runs in the box."""
+        """The zygote is dying, and with it all that runs in the box; the guardian stays until it has reaped it."""
         self._disconnect()
-        self._end_guardian()
+        if self._zygote is None:
+            self._end_guardian()
+        else:
+            asyncio.get_running_loop().add_reader(self._zygote, self._end_guardian)
         for sandbox in list(self._sandboxes.values()):
             sandbox.box_died()
 
@@ -255,6 +271,7 @@ class Box:
             self._guardian.wait()
             self._guardian = None
         if self._zygote is not None:
+            asyncio.get_running_loop().remove_reader(self._zygote)
             os.close(self._zygote)
             self._zygote = None
 

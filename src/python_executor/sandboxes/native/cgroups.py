@@ -10,6 +10,7 @@ are found by their lock, which died with it, and removed at the next start.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import secrets
@@ -22,6 +23,7 @@ from pathlib import Path
 from ...model.events import Usage
 
 PREFIX = "python-executor-"
+SOCKET_BUFFERS_MAX = 16 << 20  # bytes; v1 counts them apart from the rest, v2 with it
 NEEDED = frozenset({"memory", "pids", "cpu"})
 
 
@@ -99,6 +101,7 @@ class Cgroup:
             self._write_if_there("memory", "memory.memsw.limit_in_bytes", -1)  # never below the other
             self._write("memory", "memory.limit_in_bytes", memory_bytes)
             self._write_if_there("memory", "memory.memsw.limit_in_bytes", memory_bytes)
+            self._write_if_there("memory", "memory.kmem.tcp.limit_in_bytes", SOCKET_BUFFERS_MAX)  # TCP's and UDP's
         else:
             self._write("memory", "memory.max", memory_bytes)
             self._write_if_there("memory", "memory.swap.max", 0)
@@ -224,7 +227,16 @@ def _make_room_for_controllers(tree: Hierarchy) -> None:
 
 
 def _pass_on(directory: Path, controllers: frozenset[str]) -> None:
-    (directory / "cgroup.subtree_control").write_text(" ".join(f"+{name}" for name in sorted(controllers)))
+    try:
+        (directory / "cgroup.subtree_control").write_text(" ".join(f"+{name}" for name in sorted(controllers)))
+    except OSError as error:
+        if error.errno != errno.EBUSY:
+            raise
+        raise OSError(
+            errno.EBUSY,
+            f"other processes are in {directory}: start the server in a group of its own, as a unit with Delegate=yes "
+            "or with `systemd-run --scope -p Delegate=yes`",
+        ) from error
 
 
 def sweep(directory: Path) -> None:

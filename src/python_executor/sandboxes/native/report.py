@@ -14,14 +14,14 @@ _SHORTEST = {frames.RESULT: 1, frames.RAISED: frames.RAISED_LINE.size, frames.EX
 
 
 class ReportReader:
-    """What a run said of itself. The first word of a kind counts; after a broken frame nothing does."""
+    """What a run said of itself. Each kind comes once; after a broken frame nothing counts."""
 
     def __init__(self) -> None:
         self.exit_code: int | None = None
         self._result: Result | None = None
         self._raised: Raised | None = None
         self._buffer = bytearray()
-        self._is_broken = False
+        self.is_broken = False
 
     @property
     def events(self) -> list[Result | Raised]:
@@ -30,7 +30,7 @@ class ReportReader:
 
     def feed(self, data: bytes) -> bool:
         """Take bytes in; True once the last frame is there."""
-        if self._is_broken or self.exit_code is not None:
+        if self.is_broken or self.exit_code is not None:
             return self.exit_code is not None
         self._buffer += data
         while self.exit_code is None and self._take_frame():
@@ -42,8 +42,9 @@ class ReportReader:
         if len(self._buffer) < header.size:
             return False
         kind, length = header.unpack_from(self._buffer)
-        if kind not in _LONGEST or not _SHORTEST[kind] <= length <= _LONGEST[kind]:
-            self._is_broken = True
+        is_second = (kind == frames.RESULT and self._result) or (kind == frames.RAISED and self._raised)
+        if kind not in _LONGEST or not _SHORTEST[kind] <= length <= _LONGEST[kind] or is_second:
+            self.is_broken = True
             self._buffer.clear()
             return False
         if len(self._buffer) < header.size + length:
@@ -56,9 +57,9 @@ class ReportReader:
     def _understand(self, kind: int, payload: bytes) -> None:
         if kind == frames.EXIT:
             self.exit_code = payload[0]
-        elif kind == frames.RESULT and self._result is None:
+        elif kind == frames.RESULT:
             self._result = Result(payload[1:].decode("utf-8", "replace"), truncated=payload[0] != 0)
-        elif kind == frames.RAISED and self._raised is None:
+        elif kind == frames.RAISED:
             (line,) = frames.RAISED_LINE.unpack_from(payload)
             name = payload[frames.RAISED_LINE.size :].decode("utf-8", "replace")
             self._raised = Raised(name, line or None)

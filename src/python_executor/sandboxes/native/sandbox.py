@@ -17,7 +17,7 @@ import signal
 import socket
 from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ...guest import frames
 from ...model.errors import BackendError
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from .box import Box
 
 REMOVAL_TRIES = 50
+DESTROY_TIMEOUT = 30.0  # seconds; it takes milliseconds, and whoever waits must not wait for ever
 
 
 class NativeSandbox:
@@ -54,6 +55,7 @@ class NativeSandbox:
         self._usage_seen = Usage()
         self._report = ReportReader()
         self._failure: str | None = None
+        self._was_killed = False
         self._started = False
         self._status: int | None = None
         loop = asyncio.get_running_loop()
@@ -80,7 +82,13 @@ class NativeSandbox:
 
     async def wait_until_ready(self) -> None:
         """Until every boundary is up; OSError says which could not be made."""
-        word = await asyncio.get_running_loop().sock_recv(self._pipes.control, 4096)
+        receiving = asyncio.ensure_future(asyncio.get_running_loop().sock_recv(self._pipes.control, 4096))
+        try:
+            either: set[asyncio.Future[Any]] = {receiving, self._ended}
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            word = receiving.result() if receiving.done() else b""
+        finally:
+            receiving.cancel()
         if word != frames.READY:
             raise OSError(word.removeprefix(frames.FAILED).decode(errors="replace") or "it died on its way in")
 
@@ -102,11 +110,13 @@ class NativeSandbox:
         sending = asyncio.create_task(self._send(spec))
         try:
             await asyncio.wait({self._ended, sending}, return_when=asyncio.FIRST_COMPLETED)
+            if sending.done() and (error := sending.exception()) is not None:
+                raise BackendError(f"the spec could not be sent: {error}") from error
             await self._ended
         finally:
             sending.cancel()
             self._stop_listening()
-            self.kill()
+            self._kill()
         if self._cgroup is None:
             await self._reaped  # only then has the kernel counted
         self._read_rest()
@@ -174,6 +184,8 @@ class NativeSandbox:
             asyncio.get_running_loop().remove_reader(self._pipes.report)
         elif data and self._report.feed(data):
             self._end()
+        elif self._report.is_broken:  # let whoever writes there wait
+            asyncio.get_running_loop().remove_reader(self._pipes.report)
 
     def _on_control(self) -> None:
         """Before its first line of user code the guest says that it has come so far, or why it has not."""
@@ -242,15 +254,16 @@ class NativeSandbox:
             self._gone.set_result(None)
         self._end()
 
-    def check_memory(self) -> None:
+    async def check_memory(self) -> None:
         """Called now and then while the code runs: ends it when any of its processes was killed for memory."""
         if self._cgroup is not None:
-            self._over_memory = self._over_memory or self._cgroup.was_out_of_memory()
+            is_over = self._cgroup.was_out_of_memory()
         else:
-            sample = watch.sample(self._pidfd, self._memory_bytes)
+            sample = await asyncio.to_thread(watch.sample, self._pidfd, self._memory_bytes)
             self._see(sample)
-            self._over_memory = sample.memory_peak_bytes > self._memory_bytes
-        if self._over_memory:
+            is_over = sample.memory_peak_bytes > self._memory_bytes
+        if is_over:
+            self._over_memory = True
             self.kill()
 
     def _classify(self) -> Exited:
@@ -262,17 +275,21 @@ class NativeSandbox:
             raise BackendError(f"the sandbox failed before its code: {self._failure}")
         if self._report.exit_code is not None:
             return Exited(self._report.exit_code, Termination.EXITED, usage)
+        if not self._started and not self._was_killed:
+            raise BackendError("the sandbox was killed before its code, and not by us")
         if self._status is None:
             return Exited(128 + signal.SIGKILL, Termination.SIGNALED, usage)
         code = os.waitstatus_to_exitcode(self._status)
         if code < 0:
             return Exited(128 - code, Termination.SIGNALED, usage)
-        if not self._started:
-            raise BackendError(f"the sandbox ended with {code} before its code")
         return Exited(code, Termination.EXITED, usage)
 
     def kill(self) -> None:
         """Kill PID 1 of the sandbox, and by that everything in it; see `Sandbox.kill`."""
+        self._was_killed = True
+        self._kill()
+
+    def _kill(self) -> None:
         if not self._gone.done():
             with suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
@@ -285,7 +302,8 @@ class NativeSandbox:
 
     async def _destroy(self) -> None:
         self.kill()
-        await self._gone
+        async with asyncio.timeout(DESTROY_TIMEOUT):
+            await asyncio.shield(self._gone)
         self._end()
         os.close(self._pidfd)
         self._pipes.close_host_ends()

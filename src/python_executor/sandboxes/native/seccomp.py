@@ -22,7 +22,7 @@ _FILES = """
     inotify_init inotify_init1 inotify_rm_watch lchown lgetxattr link linkat listxattr llistxattr lremovexattr lseek
     lsetxattr lstat memfd_create mkdir mkdirat mknod mknodat newfstatat open openat openat2 pipe pipe2 pread64 preadv
     preadv2 pwrite64 pwritev pwritev2 read readahead readlink readlinkat readv removexattr rename renameat renameat2
-    rmdir sendfile setxattr splice stat statfs statx symlink symlinkat sync sync_file_range syncfs tee truncate umask
+    rmdir sendfile setxattr splice stat statfs statx symlink symlinkat sync_file_range tee truncate umask
     unlink unlinkat utime utimensat utimes vmsplice write writev
 """
 _WAITING = """
@@ -56,9 +56,12 @@ _TALKING = """
 """
 _ASYNC_IO = "io_cancel io_destroy io_getevents io_pgetevents io_setup io_submit"
 ALLOWED = frozenset(" ".join((_FILES, _WAITING, _MEMORY, _PROCESSES, _TIME, _TALKING, _ASYNC_IO)).split())
-CONDITIONAL = frozenset({"clone", "clone3", "ioctl", "personality", "socket", "socketpair"})  # looked at below
+CONDITIONAL = frozenset(
+    {"clone", "clone3", "ioctl", "personality", "socket", "socketpair", "sync", "syncfs"}
+)  # looked at below
 
 _NAMESPACE_FLAGS = 0x7E020000  # every CLONE_NEW* of clone(2)
+_CLONE_PARENT = 0x8000  # would make a child of the zygote, that nobody waits for
 _TERMINAL_TAKEOVER = (0x5412, 0x541C, 0x5423)  # TIOCSTI, TIOCLINUX, TIOCSETD
 _PERSONALITIES = (0x0, 0xFFFFFFFF)  # Linux's own, and the question which it is
 _AF_UNIX, _AF_INET, _AF_INET6, _AF_NETLINK = 1, 2, 10, 16
@@ -116,6 +119,7 @@ def _fail(number: int) -> bytes:
 
 
 DENY = _fail(errno.EPERM)
+SUCCEED = _fail(0)
 UNKNOWN = _fail(errno.ENOSYS)
 
 
@@ -127,7 +131,7 @@ def _allow_only(argument: int, values: tuple[int, ...], mask: int = 0xFFFFFFFF) 
 
 def _conditions() -> dict[str, bytes]:
     """Code that ends in a return, for each conditional call."""
-    no_namespaces = _load(_argument(0)) + _and(_NAMESPACE_FLAGS) + _if_equal(0, ALLOW) + DENY
+    no_strangers = _load(_argument(0)) + _and(_NAMESPACE_FLAGS | _CLONE_PARENT) + _if_equal(0, ALLOW) + DENY
     no_takeover = _load(_argument(1)) + b"".join(_if_equal(value, DENY) for value in _TERMINAL_TAKEOVER) + ALLOW
     ordinary_types = _allow_only(1, (_SOCK_STREAM, _SOCK_DGRAM, _SOCK_SEQPACKET), _SOCK_TYPE_MASK) + DENY
     routes_only = _allow_only(2, (_NETLINK_ROUTE,)) + _fail(errno.EPROTONOSUPPORT)
@@ -136,11 +140,13 @@ def _conditions() -> dict[str, bytes]:
     for family in (_AF_UNIX, _AF_INET, _AF_INET6):
         families += _if_equal(family, ordinary_types)
     return {
-        "clone": no_namespaces,
+        "clone": no_strangers,
         "clone3": UNKNOWN,  # its flags lie in memory, where no filter can look; glibc falls back to clone
         "ioctl": no_takeover,
         "personality": _allow_only(0, _PERSONALITIES) + DENY,
         "socket": families + _fail(errno.EAFNOSUPPORT),
+        "sync": SUCCEED,  # of the host's disks, which are not the code's to wait for
+        "syncfs": SUCCEED,
         "socketpair": local_pairs,  # of other families the kernel would make one first, and refuse to pair it after
     }
 
