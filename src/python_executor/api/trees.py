@@ -20,7 +20,8 @@ from typing import BinaryIO
 from ..model.errors import InvalidRequest
 from ..model.spec import DirectoryEntry, Entry, FileEntry, FileTree, SymlinkEntry
 
-MAX_ENTRIES = 100_000
+MAX_ENTRIES = 100_000  # directories that are only implied included: the sandbox has that many inodes, and some more
+MAX_DEPTH = 200  # components of a path
 MAX_COMPONENT_BYTES = 255  # NAME_MAX
 MAX_PATH_BYTES = 4000  # PATH_MAX is 4096, and /work/ comes before
 MAX_NAMES_BYTES = 32 * 1024 * 1024  # of all paths and implied directories together
@@ -45,6 +46,8 @@ def clean_path(name: str, what: str) -> str:
         raise InvalidRequest(f"{what} {shown(name)} has a '..' in it: name it relative to the tree.")
     path = "/".join(components)
     _check_length(path, components, what)
+    if len(components) > MAX_DEPTH:
+        raise InvalidRequest(f"{what} {shown(path)} is more than {MAX_DEPTH} directories deep: make it flatter.")
     return path
 
 
@@ -110,6 +113,9 @@ class TreePlan:
     def check(self, content: bytes | BinaryIO) -> CheckedTree:
         """The finished tree. Raises `InvalidRequest` where the entries contradict each other."""
         directories = self._directories()
+        implied = len(directories - self._entries.keys())
+        if len(self._entries) + implied > MAX_ENTRIES:
+            raise InvalidRequest(f"there are more than {MAX_ENTRIES} files and directories: send fewer.")
         resolver = Resolver(self._entries, directories)
         outside = [
             entry

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 MEBIBYTE = 1 << 20  # bytes in what limits call MB
+PAGE = 4096  # bytes; a file system in memory gives no less
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +78,9 @@ class FileTree:
 
     @property
     def total_bytes(self) -> int:
-        """Bytes that the files take once they are written."""
-        return sum(entry.size for entry in self.entries if isinstance(entry, FileEntry))
+        """Bytes that the files take once they are written, in whole pages."""
+        sizes = (entry.size for entry in self.entries if isinstance(entry, FileEntry))
+        return sum((size + PAGE - 1) // PAGE * PAGE for size in sizes)
 
 
 @dataclass(frozen=True, slots=True)

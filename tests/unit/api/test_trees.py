@@ -185,7 +185,7 @@ def _refused_within(seconds: float, plan: TreePlan) -> None:
 def test_deep_paths_that_imply_millions_of_directories_are_refused_soon() -> None:
     plan = TreePlan()
     for number in range(5_000):
-        plan.add_file(f"{number}/" + "a/" * 1990 + "f", 0o644, 0, 0)
+        plan.add_file(f"{number}/" + "a/" * 190 + "f", 0o644, 0, 0)
     _refused_within(5, plan)
 
 
@@ -194,3 +194,21 @@ def test_tangled_symlinks_are_refused_soon() -> None:
     for number in range(3_000):
         plan.add_symlink(f"link{number}", "a/../" * 700 + f"link{number + 1}")
     _refused_within(10, plan)
+
+
+def test_what_would_not_fit_into_a_sandbox_is_refused_here(monkeypatch):
+    plan = TreePlan()
+    with pytest.raises(InvalidRequest, match="deep"):
+        plan.add_file("d/" * 250 + "f", 0o644, 0, 0)
+    monkeypatch.setattr(trees, "MAX_ENTRIES", 10)
+    for number in range(6):
+        plan.add_file(f"{number}/f", 0o644, 0, 0)  # 6 files, and 6 directories that are implied
+    with pytest.raises(InvalidRequest, match="more than 10 files and directories"):
+        plan.check(b"")
+
+
+def test_files_take_whole_pages():
+    plan = TreePlan()
+    for number in range(3):
+        plan.add_file(f"f{number}", 0o644, 0, number)
+    assert plan.check(b"xx").tree.total_bytes == 2 * 4096
