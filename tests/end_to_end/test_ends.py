@@ -139,3 +139,14 @@ def test_the_memory_of_what_runs_is_summed_against_the_budget(start_server: Star
         ids = [api.submit("import time; time.sleep(2)") for _ in range(3)]
         assert within(2, lambda: [api.look(each)["status"] for each in ids] == ["running", "running", "pending"])
         assert {api.finished(each)["exit_code"] for each in ids} == {0}
+
+
+def test_signals_that_the_servers_starter_ignores_are_found_as_usual(start_server: Start) -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        server = start_server()
+    finally:
+        signal.signal(signal.SIGINT, before)
+    with closing(Api(server.url)) as api:
+        result = api.eval("import os, signal, time; os.kill(os.getpid(), signal.SIGINT); time.sleep(5)")
+    assert (result["exit_code"], result["error_type"]) == (130, "KeyboardInterrupt")

@@ -51,6 +51,14 @@ print("on")
     assert (outcome.stdout, outcome.exit_code) == ("28\non\n", 0)
 
 
+def test_a_full_disk_is_no_lack_of_memory_where_files_may_take_all_of_it(run: Run) -> None:
+    code = (
+        "f = open('/tmp/x', 'wb', 0)\ntry:\n  while True: f.write(bytes(1 << 20))\nexcept OSError as e: print(e.errno)"
+    )
+    outcome = run(code, limits=Limits(30, 128, 128, 1024))
+    assert (outcome.stdout, outcome.exit_code) == ("28\n", 0)
+
+
 def test_a_larger_disk_is_there_when_asked_for(run: Run) -> None:
     code = "open('/work/x', 'wb').write(bytes(100 << 20)); print('fits')"
     assert run(code, limits=Limits(30, 512, 128, 1024)).stdout == "fits\n"

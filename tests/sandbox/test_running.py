@@ -7,13 +7,14 @@ import os
 import re
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from python_executor.model.events import Termination
-from python_executor.model.spec import Interpreter
-from tests.sandbox.conftest import INTERPRETERS, Outcome
+from python_executor.model.spec import FileTree, Interpreter, SymlinkEntry
+from tests.sandbox.conftest import INTERPRETERS, Engine, Outcome, make_spec
 
 Run = Callable[..., Outcome]
 every_interpreter = pytest.mark.parametrize("interpreter", INTERPRETERS, ids=lambda each: each.minor_version)
@@ -248,6 +249,39 @@ def test_pre_commands_run_first_in_the_same_place(run: Run) -> None:
 def test_the_first_pre_command_that_fails_is_the_end(run: Run) -> None:
     outcome = run("print('never')", pre_commands=("echo so far", "exit 42", "echo never"))
     assert (outcome.stdout, outcome.exit_code, outcome.termination) == ("so far\n", 42, Termination.EXITED)
+
+
+def test_pre_commands_find_signals_as_a_shell_does(run: Run) -> None:
+    outcome = run("", pre_commands=("while :; do echo x; done | head -1",))
+    assert (outcome.stdout, outcome.stderr, outcome.exit_code) == ("x\n", "", 0)
+
+
+def test_the_streams_can_be_opened_by_name(run: Run) -> None:
+    outcome = run("open('/dev/stderr', 'w').write('by name')", pre_commands=("echo hi >/dev/stdout",))
+    assert (outcome.stdout, outcome.stderr, outcome.exit_code) == ("hi\n", "by name", 0)
+
+
+def test_a_coroutine_that_nobody_awaited_is_told_where_it_stands(run: Run) -> None:
+    outcome = run("async def f(): ...\n\nf()", eval_last_expr=True)
+    assert outcome.stderr.startswith("/work/main.py:3: RuntimeWarning") and "/guest" not in outcome.stderr
+
+
+@pytest.mark.parametrize("code", ["x = = 1", "  x", "'", "(" * 300])
+def test_a_syntax_error_shows_no_frame_of_ours(run: Run, tmp_path: Path, code: str) -> None:
+    expected = plain_python(INTERPRETERS[0], code, tmp_path)
+    outcome = run(code, eval_last_expr=True)
+    assert (outcome.stdout, outcome.stderr, outcome.exit_code) == expected
+
+
+def test_an_interrupt_is_told_as_the_exception_that_it_is(run: Run) -> None:
+    outcome = run("\nraise KeyboardInterrupt")
+    assert (outcome.exit_code, outcome.raised) == (130, ("KeyboardInterrupt", 2))
+
+
+def test_what_hides_a_module_beside_a_linked_entrypoint_is_seen(engine: Engine) -> None:
+    spec = make_spec("", files={"src/real.py": "import json; print(json.WHO)", "src/json.py": "WHO = 'mine'"})
+    tree = FileTree((*spec.tree.entries[1:], SymlinkEntry("main.py", "src/real.py")), spec.tree.content)
+    assert engine.wait(engine.run_spec(replace(spec, tree=tree))).stdout == "mine\n"
 
 
 def test_a_pre_command_killed_by_a_signal_is_seen_as_by_a_shell(run: Run) -> None:

@@ -158,10 +158,10 @@ def _tree_of(files: Sequence[CodeFile]) -> CheckedTree:
 
 def _check_size(tree: CheckedTree, limits: Limits) -> None:
     size = tree.tree.total_bytes
-    if size > limits.disk_mb * MEBIBYTE:
+    if size > limits.file_system_bytes:
         raise InvalidRequest(
             f"the files take {size} bytes, more than config.disk_mb and config.memory_mb leave them "
-            f"({limits.disk_mb} MiB): raise both or send less."
+            f"({limits.file_system_bytes} bytes): raise both or send less."
         )
 
 

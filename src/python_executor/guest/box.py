@@ -48,6 +48,7 @@ def make_box(control: socket.socket, server_pid: int) -> None:
         os._exit(1)
     plan = receive_plan(control)
     os.setsid()
+    forget_ignored_signals()
     make_first_choice_of_oom_killer(plan["oom_score_adj"])
     kernel.unshare(kernel.CLONE_NEWUSER)
     control.send(b"map")
@@ -88,6 +89,13 @@ def receive_plan(control: socket.socket) -> dict[str, Any]:
 def die_with_parent() -> None:
     """Changed credentials clear this, so it is said again after each change."""
     kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def forget_ignored_signals() -> None:
+    """Whoever started the server may ignore or block some (`nohup`, a shell's `&`); code is to find them as usual."""
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
+    for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
+        signal.signal(number, signal.SIG_DFL)
 
 
 def make_first_choice_of_oom_killer(score: int) -> None:

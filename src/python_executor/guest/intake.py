@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import resource
+import signal
 import socket
 import sys
 import time
@@ -154,7 +155,9 @@ def set_stdin(data: bytes) -> None:
 def run_command(command: str) -> None:
     """One of `pre_commands`; the first that fails is the end."""
     actions = [(os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0)]
-    pid = os.posix_spawn("/bin/sh", ["sh", "-c", command], os.environ, file_actions=actions)
+    ignored_by_python = [signal.SIGPIPE, signal.SIGXFSZ]
+    argv = ["sh", "-c", command]
+    pid = os.posix_spawn("/bin/sh", argv, os.environ, file_actions=actions, setsigdef=ignored_by_python)
     _, status = os.waitpid(pid, 0)
     code = os.waitstatus_to_exitcode(status)
     if code != 0:
@@ -165,7 +168,7 @@ def needs_fresh_interpreter(spec: Dict[str, Any], plain_modules: FrozenSet[str])
     """Whether only an interpreter that starts now would behave as `python main.py`."""
     if any(name.startswith(START_VARIABLES) for name in spec["env"]):
         return True
-    directory = os.path.dirname(os.path.join(runner.WORK, spec["entrypoint"]))
+    directory = os.path.dirname(os.path.realpath(os.path.join(runner.WORK, spec["entrypoint"])))
     try:
         names = {name.partition(".")[0] for name in os.listdir(directory)}
     except OSError:

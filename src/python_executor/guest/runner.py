@@ -62,6 +62,7 @@ def run_main(argv: List[str], report: int, *, eval_last_expr: bool) -> NoReturn:
         show(error)
     code = finish(main, code)
     if fatal_signal:
+        tell(report, b"".join(said))
         signal.signal(fatal_signal, signal.SIG_DFL)
         os.kill(own_pid, fatal_signal)
     if _getpid() == own_pid:  # else user code forked, and this is not the process that we report on
@@ -108,7 +109,7 @@ def execute(path: str, main: types.ModuleType, *, eval_last_expr: bool) -> Optio
     if not eval_last_expr:
         exec(compile(source, path, "exec", dont_inherit=True), vars(main))
         return None
-    tree = ast.parse(source, path)
+    tree = compile(source, path, "exec", ast.PyCF_ONLY_AST, dont_inherit=True)  # not `ast.parse`: no frame of its
     last = tree.body[-1] if tree.body else None
     if not isinstance(last, ast.Expr):
         exec(compile(tree, path, "exec", dont_inherit=True), vars(main))
@@ -117,8 +118,11 @@ def execute(path: str, main: types.ModuleType, *, eval_last_expr: bool) -> Optio
     body = compile(tree, path, "exec", dont_inherit=True)
     expression = compile(ast.Expression(last.value), path, "eval", body.co_flags & FUTURE_FLAGS, dont_inherit=True)
     exec(body, vars(main))
-    value = eval(expression, vars(main))
-    return None if value is None else repr(value)
+    held = [eval(expression, vars(main))]
+    text = None if held[0] is None else repr(held[0])
+    let_go = compile("\n" * (last.lineno - 1) + "held.clear()", path, "eval", dont_inherit=True)
+    eval(let_go, {"held": held})  # where a warning about the value, such as a coroutine never awaited, belongs
+    return text
 
 
 def exit_code_of(request: SystemExit) -> int:

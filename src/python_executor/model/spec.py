@@ -18,6 +18,12 @@ class Limits:
     disk_mb: int  # MiB of that which files may take
     cpu_shares: int  # relative weight, 1024 is one share
 
+    @property
+    def file_system_bytes(self) -> int:
+        """What files may take: `disk_mb`, but so much less than all memory that a full disk is seen as one."""
+        memory = self.memory_mb * MEBIBYTE
+        return min(self.disk_mb * MEBIBYTE, memory - min(max(memory // 16, 16 * MEBIBYTE), memory // 2))
+
 
 @dataclass(frozen=True, slots=True)
 class Interpreter:

@@ -103,8 +103,7 @@ class NativeBackend:
     async def _make(self, version: str) -> NativeSandbox:
         box = await self._box(version)
         cgroup = self._make_cgroup()
-        disk_bytes = min(self._limits.disk_mb, self._limits.memory_mb) * MEBIBYTE
-        return await box.make(cgroup, disk_bytes)
+        return await box.make(cgroup, self._limits.file_system_bytes)
 
     async def _box(self, version: str) -> Box:
         """The interpreter's box, started when first asked for and again when it has died."""

@@ -19,6 +19,8 @@ class Pipes:
         self.control.setblocking(False)
         for fd in (self.stdout, self.stderr, self.report):
             os.set_blocking(fd, False)
+        for fd in (self._guest_stdout, self._guest_stderr):
+            os.fchmod(fd, 0o666)  # so that code may open /dev/stdout, whatever its uid
 
     def guest_ends(self) -> list[int]:
         """In the order in which guest/entry.py takes them."""

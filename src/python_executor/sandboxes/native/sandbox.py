@@ -95,7 +95,7 @@ class NativeSandbox:
     async def set_limits(self, spec: ExecutionSpec, processes: int) -> None:
         """Put the spec's limits in force, before its code is there; OSError where that failed."""
         self._memory_bytes = spec.limits.memory_mb * MEBIBYTE
-        disk_bytes = min(spec.limits.disk_mb * MEBIBYTE, self._memory_bytes)
+        disk_bytes = spec.limits.file_system_bytes
         if disk_bytes != self._disk_bytes:
             await self._box.resize(self._number, disk_bytes)
         if self._cgroup is not None:
