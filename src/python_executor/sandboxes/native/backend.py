@@ -151,7 +151,7 @@ class NativeBackend:
             await asyncio.sleep(WATCH_INTERVAL)
             for box in list(self._boxes.values()):
                 for sandbox in box.running():
-                    with suppress(OSError):
+                    with suppress(OSError, ValueError):  # it has just ended
                         await sandbox.check_memory()
 
     def _spawn(self, work: object) -> None:
