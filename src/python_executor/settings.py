@@ -6,15 +6,24 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, PositiveInt, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 MEBIBYTE = 1024 * 1024
 LOOPBACK_HOSTS = frozenset({"127.0.0.1", "::1", "localhost"})
 INSECURE_NAMES = frozenset({"no-api-key"})
+BOUNDS = {  # of a default; one that nobody set gives way to them
+    "default_timeout": ("max_timeout",),
+    "default_memory_mb": ("max_memory_mb", "memory_budget"),
+    "default_disk_mb": ("max_disk_mb",),
+}
+PYTHON = re.compile(r"\d+\.\d+")
+DEBIAN_RELEASES = ("buster", "bullseye", "bookworm", "trixie", "forky")
+IMAGE = re.compile(rf"python:(\d+\.\d+)(-slim(-({'|'.join(DEBIAN_RELEASES)}))?)?")
 
 
 def machine_memory_mb() -> int:
@@ -98,16 +107,40 @@ class Settings(BaseSettings):
                 values[name] = frozenset(part.strip() for part in value.split(",") if part.strip())
         return values
 
+    @field_validator("log_level", mode="before")
+    @classmethod
+    def _in_any_case(cls, value: object) -> object:
+        return value.lower() if isinstance(value, str) else value
+
+    @field_validator("default_python")
+    @classmethod
+    def _check_python(cls, value: str) -> str:
+        if not PYTHON.fullmatch(value):
+            raise ValueError("must be a version X.Y, such as 3.12")
+        return value
+
+    @field_validator("default_image")
+    @classmethod
+    def _check_image(cls, value: str) -> str:
+        if not IMAGE.fullmatch(value):
+            raise ValueError("must be python:X.Y, python:X.Y-slim or that with a Debian release, as in -slim-bookworm")
+        return value
+
+    @model_validator(mode="after")
+    def _fit_defaults(self) -> Settings:
+        for name, bounds in BOUNDS.items():
+            if name not in self.model_fields_set:
+                fitting = min(getattr(self, bound) for bound in (name, *bounds))
+                object.__setattr__(self, name, fitting)  # frozen, but not yet anybody's
+        return self
+
     @model_validator(mode="after")
     def _refuse_unsafe(self) -> Settings:
-        for name in ("timeout", "memory_mb", "disk_mb"):
-            default, maximum = getattr(self, f"default_{name}"), getattr(self, f"max_{name}")
-            if maximum < default:
-                raise ValueError(f"MAX_{name.upper()} {maximum} is below DEFAULT_{name.upper()} {default}: change one")
-        if self.memory_budget < self.default_memory_mb:
-            raise ValueError(
-                f"MEMORY_BUDGET {self.memory_budget} is below DEFAULT_MEMORY_MB {self.default_memory_mb}: change one"
-            )
+        for name, bounds in BOUNDS.items():
+            for bound in bounds:
+                default, most = getattr(self, name), getattr(self, bound)
+                if most < default:
+                    raise ValueError(f"{bound.upper()} {most} is below {name.upper()} {default}: change one")
         if unknown := self.insecure_allow - INSECURE_NAMES:
             raise ValueError(f"unknown INSECURE_ALLOW {sorted(unknown)}: it takes {sorted(INSECURE_NAMES)}")
         if self.api_key and not self.api_key.strip():

@@ -70,7 +70,7 @@ def test_the_same_files_give_the_same_bytes(project):
     (project / "main.py").chmod(0o600)
 
     assert pack(project) == before
-    assert list(unpacked(before)) == [".hidden", "empty", "main.py", "package", "package/__init__.py"]
+    assert list(unpacked(before)) == [".hidden", "main.py", "empty", "package", "package/__init__.py"]
 
 
 @posix
@@ -149,11 +149,30 @@ def test_a_missing_path_is_file_not_found(tmp_path, kind):
         (["pkg/run.py"], "pkg/run.py"),
         (["script"], "script"),
         (["script", "data"], None),
+        ([".venv/lib/a.py", "x/.a.py", "run.py", ".b.py"], "run.py"),
+        ([".venv/main.py", ".b.py", "readme.md"], ".venv/main.py"),
         (["./main.py", "a.py"], "main.py"),
     ],
 )
 def test_the_entrypoint_is_the_usual_name_or_the_first_script_or_the_only_file(names, entrypoint):
     assert find_entrypoint(pack(dict.fromkeys(names, ""))) == entrypoint
+
+
+def test_of_a_directory_the_files_of_the_top_come_first(tmp_path):
+    for name in ("app/models.py", ".venv/lib/site.py", "start.py", "app/lib/x.py", "app/z.py"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("")
+
+    archive = pack(tmp_path)
+
+    assert [name for name in unpacked(archive) if name.endswith(".py")] == [
+        "start.py",
+        ".venv/lib/site.py",
+        "app/models.py",
+        "app/z.py",
+        "app/lib/x.py",
+    ]
+    assert find_entrypoint(archive) == "start.py"
 
 
 def test_a_directory_is_no_entrypoint(tmp_path):

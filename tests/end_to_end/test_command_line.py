@@ -46,7 +46,7 @@ def test_a_refusal_is_one_line_and_125(cli: Cli, where: list[str]) -> None:
     done = cli("eval", *where, "1", "--timeout", "999999")
     assert (done.returncode, done.stdout) == (125, "")
     assert done.stderr.startswith("python-executor: ")
-    assert "timeout_seconds" in done.stderr
+    assert "--timeout must be" in done.stderr
     assert done.stderr.count("\n") == 1
 
 
@@ -116,6 +116,18 @@ def test_a_tar_and_more_files_make_one_tree(cli: Cli, tmp_path: Path) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, "more True\n", "")
 
 
+def test_files_alone_are_the_program(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text("import utils; print(utils.WORD)")
+    (tmp_path / "utils.py").write_text("WORD = 'found'")
+    done = cli("run", "--file", str(tmp_path / "app.py"), "--file", str(tmp_path / "utils.py"))
+    assert (done.returncode, done.stdout, done.stderr) == (0, "found\n", "")
+
+
+def test_a_network_that_is_not_there_yet_is_refused_by_the_name_of_the_flag(cli: Cli) -> None:
+    done = cli("eval", "1", "--network")
+    assert (done.returncode, done.stderr) == (125, "python-executor: --network is not supported yet: leave it out.\n")
+
+
 def test_a_link_that_leads_out_is_told(cli: Cli, tmp_path: Path) -> None:
     (tmp_path / "main.py").write_text("import os; print(os.path.lexists('out'))")
     (tmp_path / "out").symlink_to("/etc/passwd")
@@ -157,6 +169,6 @@ def test_local_takes_the_settings_and_leaves_nothing_behind(cli: Cli, tmp_path: 
     done = cli("run", "--local", stdin=SLOW, PYEXEC_DEFAULT_TIMEOUT="1", PYEXEC_DATA_DIR=str(tmp_path / "data"))
     assert (done.returncode, done.stdout) == (124, "started\n")
     assert not (tmp_path / "data").exists()
-    refused = cli("run", "--local", stdin="1", PYEXEC_MAX_TIMEOUT="1")
+    refused = cli("run", "--local", stdin="1", PYEXEC_MAX_TIMEOUT="1", PYEXEC_DEFAULT_TIMEOUT="300")
     assert refused.returncode == 125
     assert "MAX_TIMEOUT 1 is below DEFAULT_TIMEOUT 300" in refused.stderr

@@ -77,10 +77,16 @@ def test_lists_are_comma_separated(monkeypatch, text):
 @pytest.mark.parametrize(
     ("values", "sentence"),
     [
-        ({"max_timeout": 299}, "MAX_TIMEOUT 299 is below DEFAULT_TIMEOUT 300: change one"),
-        ({"max_memory_mb": 1023}, "MAX_MEMORY_MB 1023 is below DEFAULT_MEMORY_MB 1024: change one"),
+        ({"max_timeout": 299, "default_timeout": 300}, "MAX_TIMEOUT 299 is below DEFAULT_TIMEOUT 300: change one"),
+        (
+            {"max_memory_mb": 1023, "default_memory_mb": 1024},
+            "MAX_MEMORY_MB 1023 is below DEFAULT_MEMORY_MB 1024: change one",
+        ),
         ({"default_disk_mb": 70000}, "MAX_DISK_MB 65536 is below DEFAULT_DISK_MB 70000: change one"),
-        ({"memory_budget": 512}, "MEMORY_BUDGET 512 is below DEFAULT_MEMORY_MB 1024: change one"),
+        (
+            {"memory_budget": 512, "default_memory_mb": 1024},
+            "MEMORY_BUDGET 512 is below DEFAULT_MEMORY_MB 1024: change one",
+        ),
         ({"insecure_allow": "no-api-key,root"}, "unknown INSECURE_ALLOW ['root']: it takes ['no-api-key']"),
         ({"network_mode": "host"}, "NETWORK_MODE host would put untrusted code on the machine's network: remove it"),
         ({"default_network": True}, "DEFAULT_NETWORK true is not supported yet: remove it"),
@@ -97,6 +103,30 @@ def test_an_unsafe_or_impossible_combination_is_refused_with_what_to_do(values, 
         Settings(**values)
     (error,) = refusal.value.errors()
     assert error["msg"] == f"Value error, {sentence}"
+
+
+def test_a_small_machine_starts_with_smaller_defaults(monkeypatch):
+    machine(monkeypatch, memory_mb=1000)
+    made = Settings()
+    assert (made.default_memory_mb, made.default_disk_mb, made.default_timeout) == (800, 1000, 300)
+
+
+def test_a_default_that_nobody_set_gives_way_to_a_bound_that_somebody_set(monkeypatch):
+    monkeypatch.setenv("PYEXEC_MEMORY_BUDGET", "512")
+    made = Settings(max_disk_mb=100, max_timeout=5)
+    assert (made.default_memory_mb, made.default_disk_mb, made.default_timeout) == (512, 100, 5)
+
+
+def test_a_default_from_the_environment_is_one_that_somebody_set(monkeypatch):
+    machine(monkeypatch, memory_mb=1000)
+    monkeypatch.setenv("PYEXEC_DEFAULT_MEMORY_MB", "1024")
+    with pytest.raises(ValidationError, match="MAX_MEMORY_MB 1000 is below DEFAULT_MEMORY_MB 1024"):
+        Settings()
+
+
+@pytest.mark.parametrize("level", ["INFO", "Warning", "debug"])
+def test_the_log_level_is_taken_in_any_case(level):
+    assert Settings(log_level=level).log_level == level.lower()
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", ""])
@@ -119,6 +149,11 @@ def test_beyond_loopback_a_key_is_needed_or_the_weakness_named(host):
         {"max_concurrent": 0},
         {"shutdown_grace": -1},
         {"log_level": "loud"},
+        {"default_python": "banana"},
+        {"default_python": "3.12.1"},
+        {"default_image": "debian:12"},
+        {"default_image": "python:3.11-alpine"},
+        {"default_image": "python:3.11-slim-nonsense"},
     ],
     ids=str,
 )

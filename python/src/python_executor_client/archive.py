@@ -36,9 +36,10 @@ def pack(files: Files) -> bytes:
 def find_entrypoint(tar_data: bytes) -> Optional[str]:
     """Return the name of the file to run: main.py, __main__.py, the first .py file, or else the only file.
 
+    A hidden file, or one in a hidden directory (.venv/), is the first only where no other .py file is there.
     None where there is none of these or where `tar_data` is no tar archive: the server says what is wrong.
     """
-    names = _file_names(tar_data)
+    names = sorted(_file_names(tar_data), key=_is_hidden)
     scripts = [name for name in names if name.endswith(".py")]
     for usual in ("main.py", "__main__.py"):
         if usual in scripts:
@@ -46,6 +47,10 @@ def find_entrypoint(tar_data: bytes) -> Optional[str]:
     if scripts:
         return scripts[0]
     return names[0] if len(names) == 1 else None
+
+
+def _is_hidden(name: str) -> bool:
+    return any(part.startswith(".") for part in name.split("/"))
 
 
 def _file_names(tar_data: bytes) -> list[str]:
@@ -76,13 +81,20 @@ def _members(files: Files) -> Iterator[tuple[tarfile.TarInfo, bytes]]:
 
 
 def _below(directory: Path) -> Iterator[Path]:
-    """Walk the tree in a fixed order, parents first, not through symbolic links; raise where it can't be read."""
-    for path in sorted(directory.iterdir()):
+    """Walk the tree in a fixed order, not through symbolic links; raise where it can't be read.
+
+    What is in a directory comes after it, and its files before its subdirectories: so does the script to run.
+    """
+    for path in sorted(directory.iterdir(), key=lambda path: (_is_directory(path), path)):
         if path.name == "__pycache__":
             continue
         yield path
-        if path.is_dir() and not path.is_symlink():
+        if _is_directory(path):
             yield from _below(path)
+
+
+def _is_directory(path: Path) -> bool:
+    return path.is_dir() and not path.is_symlink()
 
 
 def _member(name: str, *, kind: bytes = tarfile.REGTYPE, mode: int = 0o644, target: str = "") -> tarfile.TarInfo:

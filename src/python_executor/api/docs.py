@@ -13,10 +13,10 @@ from starlette.routing import Route
 from swagger_ui_bundle import swagger_ui_path  # type: ignore[import-untyped]
 
 from ..model.spec import Interpreter
-from ..settings import Settings
+from ..settings import DEBIAN_RELEASES, Settings
 from .bodies import EvalRequest, Metadata
 from .responses import json_response
-from .specs import DEBIAN_RELEASES, MAX_CPU_SHARES
+from .specs import MAX_CPU_SHARES
 
 ASSETS = ("swagger-ui.css", "swagger-ui-bundle.js", "favicon-32x32.png")
 CONTENT_POLICY = "default-src 'self'; img-src 'self' data:; style-src 'self' 'unsafe-inline'; frame-ancestors 'none'"

@@ -5,7 +5,6 @@ Nothing here does I/O, and everything raises `InvalidRequest` or another `Refusa
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import BinaryIO
 
@@ -18,7 +17,7 @@ from ..model.errors import (
     UnsupportedPython,
 )
 from ..model.spec import DirectoryEntry, ExecutionSpec, FileEntry, Interpreter, Limits
-from ..settings import MEBIBYTE, Settings
+from ..settings import IMAGE, Settings
 from .archives import read_archive
 from .bodies import CodeFile, Config, EvalRequest, Metadata
 from .trees import CheckedTree, TreePlan, clean_path, shown
@@ -27,9 +26,6 @@ MAX_CODE_BYTES = 100 * 1024
 MAX_CPU_SHARES = 262_144  # the kernel's
 MAX_STRING_BYTES = 128 * 1024 - 1  # what execve() takes as one argument or variable, less its final NUL
 MAX_STRINGS_BYTES = 1024 * 1024  # of all arguments and variables; execve() takes at least that much
-DEBIAN_RELEASES = ("buster", "bullseye", "bookworm", "trixie", "forky")
-
-_IMAGE = re.compile(rf"python:(\d+\.\d+)(-slim(-({'|'.join(DEBIAN_RELEASES)}))?)?")
 
 
 class SpecBuilder:
@@ -106,9 +102,9 @@ class SpecBuilder:
 
     def _python_for_image(self, image: str) -> str:
         if not image:
-            match = _IMAGE.fullmatch(self._settings.default_image)
+            match = IMAGE.fullmatch(self._settings.default_image)
             return self._or_newest(match[1] if match else "")
-        match = _IMAGE.fullmatch(image)
+        match = IMAGE.fullmatch(image)
         if not match:
             raise NotSupportedYet(f"docker_image {shown(image)} is not supported yet: use python:X.Y or leave it out.")
         if match[1] not in self._versions:
@@ -181,9 +177,9 @@ def _default_entrypoint(tree: CheckedTree) -> str:
     for path in ("main.py", "__main__.py"):
         if tree.kind(path) is FileEntry:
             return path
-    for entry in tree.tree.entries:
-        if isinstance(entry, FileEntry) and entry.path.endswith(".py"):
-            return entry.path
+    scripts = [entry.path for entry in tree.tree.entries if isinstance(entry, FileEntry) and entry.path.endswith(".py")]
+    if scripts:
+        return next((path for path in scripts if "/." not in f"/{path}"), scripts[0])  # what is hidden comes last
     raise InvalidRequest("entrypoint is missing and the archive has no .py file: name the file to run.")
 
 

@@ -40,8 +40,11 @@ def evaluate(code: str, python: str | None, wants_value: bool, flags: Flags, loc
         raise Failure("eval takes no image: choose a Python with --python 3.11, or use run --image")
     if flags.detach:
         raise Failure("eval waits for its value: leave --async out, or use submit")
+    code = program.read_stdin() if code == "-" else code
+    if not code:
+        raise Failure("no code: give it as an argument or on stdin")
     request = {
-        "code": program.read_stdin() if code == "-" else code,
+        "code": code,
         "python_version": python,
         "eval_last_expr": wants_value,
         "config": remote.config(flags),
@@ -72,7 +75,7 @@ def kill(execution_id: str, flags: Flags) -> int:
 
 def _request(source: Source, arguments: Sequence[str], flags: Flags) -> tuple[program.Program, dict[str, Any]]:
     """The files and the details to send with them."""
-    if source.stdin and program.is_stdin(source.target):
+    if source.stdin and program.is_stdin(source.target, source.extra or ()):
         raise Failure("--stdin needs a FILE: without one, stdin is the code")
     details = {
         **remote.config(flags),

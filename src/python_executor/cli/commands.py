@@ -43,7 +43,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return command.main(args=arguments, prog_name=NAME, standalone_mode=False) or 0
     except typer.TyperException as problem:
         path = getattr(getattr(problem, "ctx", None), "command_path", NAME)
-        output.say(f"{problem.format_message().rstrip('.')}. See {path} --help")
+        message = problem.format_message().rstrip(".")
+        output.say(f"{message}{'' if message.endswith('?') else '.'} See {path} --help")
     except Failure as failure:
         for sentence in failure.args:
             output.say(sentence)
@@ -70,6 +71,7 @@ def run(ctx: typer.Context, source: Source, flags: Flags, local: Local = False) 
     """Run a program and print what it prints.
 
     A file, a directory, a tar or, without any, the code on stdin. ARGS are the program's own.
+    Flags after FILE are ours; the program's go after --.
     """
     from . import actions
 
@@ -82,6 +84,7 @@ def submit(ctx: typer.Context, source: Source, flags: Flags) -> int:
     """Start a program and print its id, for follow and kill.
 
     A file, a directory, a tar or, without any, the code on stdin. ARGS are the program's own.
+    Flags after FILE are ours; the program's go after --.
     """
     from . import actions
 

@@ -22,15 +22,23 @@ if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
 
+MESSAGES = {  # for values of the wrong type, in words of people
+    "int_parsing": "must be a whole number",
+    "float_parsing": "must be a number",
+    "bool_parsing": "must be true or false",
+}
 UNBINDABLE = frozenset({errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EACCES})
 
 
 def load_settings(given: Mapping[str, Any]) -> Settings:
     """The settings that are given, and the environment's for the rest. Raises `Failure`, one line a problem."""
     try:
-        return Settings(**given)
+        settings = Settings(**given)
     except ValidationError as problem:
         raise Failure(*map(_told, problem.errors(include_url=False))) from problem
+    if not (settings.api_key or "").isascii():
+        raise Failure("API_KEY has characters beyond ASCII, which many clients can't send: choose another")
+    return settings
 
 
 def log_to_stderr(level: str) -> None:
@@ -70,5 +78,6 @@ def _told(problem: ErrorDetails) -> str:
     message = problem["msg"].removeprefix("Value error, ")
     if not problem["loc"]:
         return message  # of settings that don't fit together; names them itself
+    message = MESSAGES.get(problem["type"], message)
     name = str(problem["loc"][0])
     return f"--{name.replace('_', '-')} (PYEXEC_{name.upper()}) is {problem['input']!r}: {message}"

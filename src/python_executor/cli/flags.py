@@ -15,21 +15,37 @@ from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
-from typer import Argument, Option
+from typer import Argument, BadParameter, Option
 from typer.core import TyperCommand, TyperGroup
 
 HELP_OPTIONS = {"help_option_names": ["-h", "--help"]}
 LIMITS = frozenset({"timeout", "memory", "disk", "cpu", "network", "image"})
 
 
+def whole_number(text: str) -> int:
+    """A parser of its own for its sentence."""
+    try:
+        return int(text)
+    except ValueError:
+        raise BadParameter("must be a whole number") from None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Flags:
     """The global flags; None leaves the choice to the server."""
 
-    timeout: Annotated[int | None, Option(metavar="SECONDS", help="Stop it after that long.")] = None
-    memory: Annotated[int | None, Option(metavar="MIB", help="Memory it may use, its files included.")] = None
-    disk: Annotated[int | None, Option(metavar="MIB", help="How much of that its files may take.")] = None
-    cpu: Annotated[int | None, Option(metavar="SHARES", help="Its weight among others; 1024 is one share.")] = None
+    timeout: Annotated[int | None, Option(parser=whole_number, metavar="SECONDS", help="Stop it after that long.")] = (
+        None
+    )
+    memory: Annotated[
+        int | None, Option(parser=whole_number, metavar="MIB", help="Memory it may use, its files included.")
+    ] = None
+    disk: Annotated[
+        int | None, Option(parser=whole_number, metavar="MIB", help="How much of that its files may take.")
+    ] = None
+    cpu: Annotated[
+        int | None, Option(parser=whole_number, metavar="SHARES", help="Its weight among others; 1024 is one share.")
+    ] = None
     network: Annotated[bool, Option("--network", help="Let it use the network.")] = False
     image: Annotated[str | None, Option(metavar="NAME", help="What to run it in, e.g. python:3.12-slim.")] = None
     quiet: Annotated[bool, Option("--quiet", "-q", help="Only its stdout, and only on success.")] = False
@@ -47,7 +63,12 @@ class Source:
 
     target: Annotated[Path | None, Argument(metavar="FILE|DIR|TAR", hidden=True)] = None
     extra: Annotated[
-        list[Path] | None, Option("--file", metavar="FILE", help="One more file to have there; repeatable.")
+        list[Path] | None,
+        Option(
+            "--file",
+            metavar="FILE",
+            help="One more file to have there; repeatable. Without FILE|DIR|TAR, these are the program.",
+        ),
     ] = None
     entrypoint: Annotated[
         str | None, Option(metavar="NAME", help="Which file to start; else main.py, __main__.py or the first .py.")

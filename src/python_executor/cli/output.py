@@ -7,13 +7,13 @@ import os
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from typing import TYPE_CHECKING, TextIO
 
 import typer
 
-from .errors import OUR_FAILURE, OUTPUT_CLOSED
+from .errors import OUR_FAILURE, OUTPUT_CLOSED, Failure
 
 if TYPE_CHECKING:
     from python_executor_client import ExecutionResult
@@ -25,7 +25,8 @@ SPINNER_DELAY = 0.3  # seconds; most runs have answered by then and never flicke
 
 def say(message: str) -> None:
     """One line of ours on stderr, whatever the message holds."""
-    _write(sys.stderr, f"python-executor: {' '.join(message.split())}\n")
+    with suppress(Failure):  # nobody is left to be told that it can't be written
+        _write(sys.stderr, f"python-executor: {' '.join(message.split())}\n")
 
 
 def show_json(value: object) -> None:
@@ -144,6 +145,8 @@ def _write(stream: TextIO | None, text: str) -> None:
         while left:  # with PYTHONUNBUFFERED this is the bare descriptor, and a pipe takes what it has room for
             left = left[stream.buffer.write(left) :]
         stream.buffer.flush()
-    except BrokenPipeError:
+    except OSError as problem:
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())  # or the interpreter complains at its exit
-        raise typer.Exit(OUTPUT_CLOSED) from None
+        if isinstance(problem, BrokenPipeError):
+            raise typer.Exit(OUTPUT_CLOSED) from None
+        raise Failure(f"can't write the output: {problem.strerror}") from problem

@@ -16,6 +16,7 @@ from . import output
 from .errors import Failure
 
 STDIN_NAME = "main.py"  # what code from stdin is called, in its tracebacks too
+USUAL_NAMES = ("main.py", "__main__.py")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,15 +27,18 @@ class Program:
     entrypoint: str | None
 
 
-def is_stdin(target: Path | None) -> bool:
+def is_stdin(target: Path | None, extra: Sequence[Path]) -> bool:
     """Whether the code itself is on stdin."""
-    return target is None or str(target) == "-"
+    return str(target) == "-" or (target is None and not extra)
 
 
 def load(target: Path | None, extra: Sequence[Path], entrypoint: str | None) -> Program:
-    """Pack the target together with the extra files."""
+    """Pack the target together with the extra files, which are the program where there is no target."""
     try:
-        tar, usual = _from_stdin() if target is None or is_stdin(target) else _from_path(target)
+        if is_stdin(target, extra):
+            tar, usual = _from_stdin()
+        else:
+            tar, usual = _from_path(target) if target else (pack({}), _first_to_run(extra))
         return Program(_with(extra, tar), entrypoint or usual)
     except OSError as problem:
         raise Failure(f"can't read {problem.filename}: {problem.strerror}") from problem
@@ -72,7 +76,10 @@ def _value_here(name: str) -> str:
 
 
 def _from_stdin() -> tuple[bytes, str | None]:
-    return pack({STDIN_NAME: _stdin_bytes()}), STDIN_NAME
+    code = _stdin_bytes()
+    if not code:
+        raise Failure("no input: name a file or directory, or pipe code in")
+    return pack({STDIN_NAME: code}), STDIN_NAME
 
 
 def _from_path(path: Path) -> tuple[bytes, str | None]:
@@ -81,6 +88,11 @@ def _from_path(path: Path) -> tuple[bytes, str | None]:
     if tarfile.is_tarfile(path):
         return path.read_bytes(), None
     return pack(path), path.name
+
+
+def _first_to_run(files: Sequence[Path]) -> str:
+    names = [_name_inside(path) for path in files]
+    return next((usual for usual in USUAL_NAMES if usual in names), names[0])
 
 
 def _with(extra: Sequence[Path], tar: bytes) -> bytes:

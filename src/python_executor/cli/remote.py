@@ -20,6 +20,13 @@ Call = Callable[[PythonExecutorClient], ExecutionResult]
 
 PATIENCE = 30  # seconds for a connection, and for an answer that does not wait for code
 LONGEST_RUN = 3600  # seconds; what code may take on a server whose maximum was not raised
+OUR_WORDS = {  # for what a server's sentences name as the wire does
+    "config.network_disabled false": "--network",
+    "config.timeout_seconds": "--timeout",
+    "config.memory_mb": "--memory",
+    "config.disk_mb": "--disk",
+    "config.cpu_shares": "--cpu",
+}
 
 
 class Interrupted(Exception):
@@ -98,7 +105,9 @@ def _refusal(server: str, response: requests.Response) -> str:
     except (ValueError, KeyError, TypeError):  # no answer of ours, perhaps a proxy's
         return f"{_stranger(server)} ({response.status_code} {response.reason})"
     if response.status_code == 401:
-        return f"{message} (the command line takes the key from PYEXEC_API_KEY)"
+        return "the server wants its API key: set PYEXEC_API_KEY to it"
+    for theirs, ours in OUR_WORDS.items():
+        message = message.replace(theirs, ours)
     return message
 
 

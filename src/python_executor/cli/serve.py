@@ -12,9 +12,10 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 import typer
 from pydantic.fields import FieldInfo
 
-from ..settings import Settings
+from ..settings import LOOPBACK_HOSTS, Settings
 from . import output
 from .engine import engine_failures, load_settings, log_to_stderr
+from .errors import Failure
 from .flags import HELP_OPTIONS
 
 METAVARS: dict[object, str] = {bool: "true|false", int: "N", float: "SECONDS", Path: "DIR"}
@@ -73,6 +74,10 @@ def _serve(settings: Settings) -> None:
 
 def _announce(url: str, settings: Settings) -> None:
     key = "PYEXEC_API_KEY=… " if settings.api_key and "PYEXEC_API_KEY" not in os.environ else ""
-    server = "" if url == "http://127.0.0.1:8080" else f" --server {url}"
-    with contextlib.suppress(typer.Exit):  # nobody listens to us: no reason to stop
-        output.show_line(f"python-executor is listening on {url}\nTry it: {key}python-executor{server} eval '2 + 2'")
+    near = url.replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:")  # a wildcard is no destination
+    server = "" if near == "http://127.0.0.1:8080" else f" --server {near}"
+    lines = [f"python-executor is listening on {url}", f"Try it: {key}python-executor{server} eval '2 + 2'"]
+    if settings.host not in LOOPBACK_HOSTS and not settings.api_key:
+        lines.append("Other host names than localhost it answers to only if PYEXEC_ALLOWED_HOSTS has them.")
+    with contextlib.suppress(typer.Exit, Failure):  # nobody listens to us: no reason to stop
+        output.show_line("\n".join(lines))

@@ -21,7 +21,7 @@ import io
 import os
 import signal
 import types
-from typing import Callable, List, NoReturn, Optional
+from typing import Any, Callable, List, NoReturn, Optional
 
 import frames
 
@@ -109,7 +109,7 @@ def execute(path: str, main: types.ModuleType, *, eval_last_expr: bool) -> Optio
     if not eval_last_expr:
         exec(compile(source, path, "exec", dont_inherit=True), vars(main))
         return None
-    tree = compile(source, path, "exec", ast.PyCF_ONLY_AST, dont_inherit=True)  # not `ast.parse`: no frame of its
+    tree: Any = compile(source, path, "exec", ast.PyCF_ONLY_AST, dont_inherit=True)  # `ast.parse` has a frame
     last = tree.body[-1] if tree.body else None
     if not isinstance(last, ast.Expr):
         exec(compile(tree, path, "exec", dont_inherit=True), vars(main))

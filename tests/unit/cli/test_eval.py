@@ -15,6 +15,14 @@ def test_the_code_is_the_argument_or_stdin(cli: Cli, stub: Stub, line: list[str]
     assert stub.submitted.json["eval_last_expr"] is True
 
 
+@pytest.mark.parametrize("line", [["eval"], ["eval", "-"], ["eval", ""]])
+def test_without_code_nothing_is_sent(cli: Cli, stub: Stub, line: list[str]) -> None:
+    outcome = cli(*line)
+    assert outcome.code == 125
+    assert outcome.stderr == "python-executor: no code: give it as an argument or on stdin\n"
+    assert not stub.asked
+
+
 def test_code_may_begin_with_a_dash(cli: Cli, stub: Stub) -> None:
     cli("eval", "--", "-5")
     assert stub.submitted.json["code"] == "-5"

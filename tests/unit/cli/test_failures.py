@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from pathlib import Path
@@ -38,8 +39,21 @@ def test_a_refusal_is_the_servers_sentence(cli: Cli, stub: Stub, line: list[str]
 
 
 def test_a_missing_key_is_told_with_the_variable_that_takes_it(cli: Cli, stub: Stub) -> None:
-    stub.refusal = (401, b'{"error": "no key", "code": "unauthorized"}')
-    assert "PYEXEC_API_KEY" in sentence(cli("eval", "1"))
+    stub.refusal = (401, b'{"error": "send it as a header", "code": "unauthorized"}')
+    assert sentence(cli("eval", "1")) == "the server wants its API key: set PYEXEC_API_KEY to it"
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        ("config.network_disabled false is not supported yet: leave it out.", "--network is not supported yet:"),
+        ("config.timeout_seconds must be an integer from 1 to 3600.", "--timeout must be an integer from 1 to 3600"),
+        ("more than config.disk_mb and config.memory_mb leave", "more than --disk and --memory leave"),
+    ],
+)
+def test_a_refused_limit_has_the_name_of_its_flag(cli: Cli, stub: Stub, error: str, told: str) -> None:
+    stub.refusal = (400, json.dumps({"error": error}).encode())
+    assert told in sentence(cli("eval", "1"))
 
 
 def test_the_key_comes_from_the_variable(cli: Cli, stub: Stub, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -81,7 +95,9 @@ def test_input_that_is_no_text_is_refused(cli: Cli, tmp_path: Path) -> None:
         (["nonsense"], "No such command 'nonsense'. See python-executor --help"),
         (["run", "--nonsense"], "No such option: --nonsense"),
         (["--nonsense"], "No such option: --nonsense"),
-        (["eval", "--timeout", "soon"], "'--timeout'"),
+        (["evl"], "No such command 'evl'. Did you mean 'eval'? See python-executor --help"),
+        (["eval", "--timeout", "soon"], "'--timeout': must be a whole number. See python-executor eval --help"),
+        (["--memory", "1.5", "run"], "'--memory': must be a whole number. See"),
         (["eval", "--timeout"], "'--timeout' requires an argument"),
         (["follow"], "Missing argument 'ID'. See python-executor follow --help"),
     ],

@@ -86,6 +86,12 @@ def test_the_help_of_run_tells_where_arguments_go(cli: Cli) -> None:
         assert flag in stdout
 
 
+def test_the_help_of_run_tells_whose_flags_are_whose_and_what_files_alone_mean(cli: Cli) -> None:
+    told = " ".join(cli("run", "--help").stdout.split())
+    assert "Flags after FILE are ours; the program's go after --." in told
+    assert "Without FILE|DIR|TAR, these are the program." in told
+
+
 def test_the_help_of_a_command_is_silent_on_flags_that_mean_nothing_there(cli: Cli) -> None:
     assert "--memory" not in cli("kill", "-h").stdout
     assert "--image" not in cli("eval", "-h").stdout

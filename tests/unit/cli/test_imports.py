@@ -25,6 +25,7 @@ def imported_by(stub: Stub, *arguments: str) -> set[str]:
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, *arguments],
         env={**os.environ, "PYEXEC_SERVER": stub.url},
+        input="1",
         capture_output=True,
         text=True,
         check=True,

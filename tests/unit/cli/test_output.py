@@ -144,6 +144,25 @@ def test_output_that_nobody_reads_any_more_ends_quietly(stub: Stub, unbuffered: 
 
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_output_that_finds_no_room_is_a_failure_in_one_sentence(stub: Stub, unbuffered: str) -> None:
+    stub.result = {"stdout": "line\n" * 10}
+    environment = {**os.environ, "PYEXEC_SERVER": stub.url, "PYTHONUNBUFFERED": unbuffered}
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            command_line("eval", "1"), env=environment, stdout=full, stderr=subprocess.PIPE, text=True, timeout=30
+        )
+    assert done.returncode == 125
+    assert done.stderr == "python-executor: can't write the output: No space left on device\n"
+
+
+def test_our_words_may_find_no_room_without_changing_the_exit_code(stub: Stub) -> None:
+    stub.result = {"exit_code": 3, "warnings": ["beware"]}
+    with open("/dev/full", "w") as full:
+        line = command_line("--server", stub.url, "eval", "1")
+        assert subprocess.run(line, stderr=full, timeout=30).returncode == 3
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
 def test_a_slow_reader_gets_all_of_it(stub: Stub, unbuffered: str) -> None:
     stub.result = {"stdout": "line\n" * 100_000}
     environment = {**os.environ, "PYEXEC_SERVER": stub.url, "PYTHONUNBUFFERED": unbuffered}

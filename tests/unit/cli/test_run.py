@@ -64,6 +64,37 @@ def test_more_files_go_along_with_anything(cli: Cli, stub: Stub, target: str, tm
     assert len(stub.submitted.files) >= 3
 
 
+@pytest.mark.parametrize(
+    ("names", "entrypoint"),
+    [
+        (["script.py", "data/in.csv"], "script.py"),
+        (["script.py", "__main__.py"], "__main__.py"),
+        (["script.py", "__main__.py", "main.py"], "main.py"),
+        (["data/run.py", "script.py"], "data/run.py"),
+    ],
+)
+def test_without_a_target_the_files_are_the_program(cli: Cli, stub: Stub, names: list[str], entrypoint: str) -> None:
+    for name in names:
+        Path(name).touch()
+    cli("run", *[word for name in names for word in ("--file", name)], stdin="not read")
+    assert set(stub.submitted.files) == set(names)
+    assert stub.submitted.metadata["entrypoint"] == entrypoint
+
+
+def test_files_without_a_target_leave_the_entrypoint_and_stdin_to_the_flags(cli: Cli, stub: Stub) -> None:
+    cli("run", "--file", "script.py", "--file", "data/in.csv", "--entrypoint", "data/in.csv", "--stdin", stdin="input")
+    assert stub.submitted.metadata["entrypoint"] == "data/in.csv"
+    assert stub.submitted.metadata["stdin"] == "input"
+
+
+@pytest.mark.parametrize("line", [["run"], ["run", "-"], ["submit"]])
+def test_without_any_input_nothing_is_sent(cli: Cli, stub: Stub, line: list[str]) -> None:
+    outcome = cli(*line)
+    assert outcome.code == 125
+    assert outcome.stderr == "python-executor: no input: name a file or directory, or pipe code in\n"
+    assert not stub.asked
+
+
 def test_the_entrypoint_can_be_chosen(cli: Cli, stub: Stub) -> None:
     cli("run", "project", "--entrypoint", "pkg/__init__.py")
     assert stub.submitted.metadata["entrypoint"] == "pkg/__init__.py"

@@ -59,21 +59,36 @@ def test_names_are_taken_as_a_list(cli: Cli, served: list[Settings]) -> None:
 
 
 def test_each_problem_of_the_settings_is_one_line(cli: Cli, served: list[Settings]) -> None:
-    outcome = cli("serve", "--port", "x", "--queue-max", "-1", "--log-level", "loud")
+    outcome = cli("serve", "--port", "x", "--queue-max", "-1", "--log-level", "loud", "--default-python", "banana")
     assert outcome.code == 125
     assert [line.split(":")[1].strip() for line in outcome.stderr.splitlines()] == [
         "--port (PYEXEC_PORT) is 'x'",
         "--log-level (PYEXEC_LOG_LEVEL) is 'loud'",
+        "--default-python (PYEXEC_DEFAULT_PYTHON) is 'banana'",
         "--queue-max (PYEXEC_QUEUE_MAX) is '-1'",
     ]
     assert not served
 
 
 @pytest.mark.parametrize(
+    ("flag", "value", "told"),
+    [
+        ("--port", "x", "must be a whole number"),
+        ("--shutdown-grace", "x", "must be a number"),
+        ("--auto-detect-imports", "x", "must be true or false"),
+    ],
+)
+def test_a_value_of_the_wrong_type_is_told_in_plain_words(cli: Cli, flag: str, value: str, told: str) -> None:
+    variable = f"PYEXEC_{flag[2:].replace('-', '_').upper()}"
+    assert cli("serve", flag, value).stderr == f"python-executor: {flag} ({variable}) is '{value}': {told}\n"
+
+
+@pytest.mark.parametrize(
     ("flags", "told"),
     [
         (["--host", "0.0.0.0"], "--insecure-allow no-api-key"),
-        (["--max-timeout", "5"], "MAX_TIMEOUT 5 is below DEFAULT_TIMEOUT 300"),
+        (["--max-timeout", "5", "--default-timeout", "6"], "MAX_TIMEOUT 5 is below DEFAULT_TIMEOUT 6"),
+        (["--api-key", "schlüssel"], "API_KEY has characters beyond ASCII"),
         (["--network-mode", "host"], "NETWORK_MODE host"),
     ],
 )
@@ -124,6 +139,37 @@ def test_it_says_where_it_listens_and_what_to_type_next(
     outcome = cli("serve", *flags)
     assert outcome.code == 0
     assert outcome.stdout == f"python-executor is listening on {url}\nTry it: {next_line}\n"
+
+
+@pytest.mark.parametrize(
+    ("url", "next_line"),
+    [
+        ("http://0.0.0.0:8080", "python-executor eval '2 + 2'"),
+        ("http://0.0.0.0:9", "python-executor --server http://127.0.0.1:9 eval '2 + 2'"),
+        ("http://[::]:8080", "python-executor --server http://[::1]:8080 eval '2 + 2'"),
+    ],
+)
+def test_what_to_type_next_names_no_wildcard(cli: Cli, engine: Callable[..., None], url: str, next_line: str) -> None:
+    engine(lambda executions, settings, announce: announce(url))
+    listening = f"python-executor is listening on {url}\nTry it: {next_line}\n"
+    assert cli("serve", "--host", "::", "--insecure-allow", "no-api-key").stdout == listening + (
+        "Other host names than localhost it answers to only if PYEXEC_ALLOWED_HOSTS has them.\n"
+    )
+    assert cli("serve", "--host", "::", "--api-key", "k").stdout == listening.replace(
+        "Try it: ", "Try it: PYEXEC_API_KEY=… "
+    )
+
+
+def test_a_server_whose_announcement_finds_no_room_goes_on(
+    cli: Cli, engine: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(executions: object, settings: Settings, announce: Callable[[str], None]) -> None:
+        with open("/dev/full", "w") as full, monkeypatch.context() as patched:
+            patched.setattr(sys, "stdout", full)
+            announce("http://127.0.0.1:8080")
+
+    engine(run)
+    assert cli("serve").code == 0
 
 
 @pytest.mark.parametrize(
