@@ -243,7 +243,8 @@ class Box:
                 return
             self._answer.fds.set_exception(OSError(body.decode(errors="replace") or "too many open files"))
         for fd in fds:  # of a sandbox that nobody waits for any more
-            signal.pidfd_send_signal(fd, signal.SIGKILL)
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(fd, signal.SIGKILL)
             os.close(fd)
 
     def _lose(self) -> None:
