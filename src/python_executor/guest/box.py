@@ -117,8 +117,11 @@ def become_root_of_box(*, has_own_uids: bool) -> None:
 def bound_kernel_quotas() -> None:
     """What the kernel counts for a user and, since root made this namespace, for the host's root as well."""
     for name, value in (("max_inotify_instances", 16), ("max_inotify_watches", 4096)):
-        with open("/proc/sys/user/" + name, "w") as file:
-            file.write(str(value))
+        try:
+            with open("/proc/sys/user/" + name, "w") as file:
+                file.write(str(value))
+        except OSError:
+            pass  # read-only here, as below systemd's ProtectKernelTunables: a quota less, not a boundary
 
 
 def become_guardian(control: socket.socket, pause: bytes) -> None:
