@@ -44,14 +44,21 @@ def descendants(root: int) -> set[int]:
     return found
 
 
+def targets(directory: Path) -> set[str]:
+    """Where the links of a directory of /proc lead; some may vanish while one looks."""
+    found = set()
+    for link in directory.glob("*"):
+        with suppress(OSError):
+            found.add(os.readlink(link))
+    return found
+
+
 def namespaces(pids: set[int]) -> set[str]:
     """Those of the processes, and those that their descriptors keep alive."""
-    found = set()
+    found: set[str] = set()
     for pid in pids:
-        for link in [*Path(f"/proc/{pid}/ns").glob("*"), *Path(f"/proc/{pid}/fd").glob("*")]:
-            with suppress(OSError):
-                found.add(os.readlink(link))
-    own = {os.readlink(link) for link in Path("/proc/self/ns").glob("*")}
+        found |= targets(Path(f"/proc/{pid}/ns")) | targets(Path(f"/proc/{pid}/fd"))
+    own = targets(Path("/proc/self/ns"))
     return {name for name in found - own if ":[" in name and name.split(":")[0] in NAMESPACES}
 
 
@@ -62,7 +69,7 @@ def cgroups(server: ServerProcess) -> set[Path]:
     """Those below the directories that the server holds locked; also after its end, as it was first seen."""
     if server not in LOCKED:
         assert server.process is not None
-        held = {os.readlink(link) for link in Path(f"/proc/{server.process.pid}/fd").glob("*")}
+        held = targets(Path(f"/proc/{server.process.pid}/fd"))
         LOCKED[server] = {Path(path) for path in held if re.search(r"^/sys/.*/python-executor-\w+$", path)}
     return {group for own in LOCKED[server] if own.exists() for group in [own, *own.glob("*/")]}
 
@@ -158,7 +165,9 @@ def test_a_server_that_is_killed_leaves_no_code_running_and_nothing_behind(
     api = api_of(server)
     code = "import os, time\nfor _ in range(3):\n  if os.fork() == 0: os.setsid()\ntime.sleep(600)"
     ids = [api.submit(code, config={"memory_mb": 64}) for _ in range(50)]
+    deadline = time.monotonic() + 30
     while sum(api.look(each)["status"] == "running" for each in ids) < 20:
+        assert time.monotonic() < deadline
         time.sleep(0.1)
     assert server.process is not None
     pids = descendants(server.process.pid) - {server.process.pid}
