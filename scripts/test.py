@@ -36,8 +36,15 @@ def checks() -> None:
     tool("ruff", "format", "--check", "--quiet", ".")
     tool("ruff", "check", "--quiet", ".")
     tool("mypy", "--no-error-summary")
-    guest = ("--strict", "--explicit-package-bases", "--config-file=", "--no-error-summary", "box.py", "zygote.py")
-    run(PYTHON.parent / "mypy", *guest, cwd=ROOT / "src/python_executor/guest", env={"MYPYPATH": "."})
+    guest = ("--strict", "--explicit-package-bases", "--config-file=", "--no-error-summary", "--cache-dir=/dev/null")
+    run(
+        PYTHON.parent / "mypy",
+        *guest,
+        "box.py",
+        "zygote.py",
+        cwd=ROOT / "src/python_executor/guest",
+        env={"MYPYPATH": "."},
+    )
     tool("lint-imports", "--no-logo")
 
 

@@ -1,4 +1,4 @@
-"""What a sandbox cannot see or do. The second issue attacks all of this; these are the direct probes."""
+"""What a sandbox cannot see or do: a direct probe of each boundary."""
 
 from __future__ import annotations
 

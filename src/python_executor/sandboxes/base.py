@@ -1,7 +1,7 @@
 """The port that every backend implements: a backend makes sandboxes, a sandbox runs one execution and is destroyed.
 
-To add a backend, implement these two protocols in a folder beside `native/` and add it to the contract suite
-in `tests/sandbox/`.
+To add a backend, implement these two protocols in a folder beside `native/`, and let `tests/api` run over it: what a
+caller sees is the same for all.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """`pause`: PID 1 of every sandbox, and the guardian of every box, as a static program of a few instructions.
 
-A second Python process for it would cost 3 ms of CPU in each sandbox; this costs 0.13. It makes itself unreadable
+A second Python process for it would cost each sandbox more than all else that makes it one. It makes itself unreadable
 to others of its uid, ignores SIGCHLD so that the kernel reaps for it, and sleeps. No compiler is needed: the code is
 below, as an assembler prints it, and `program()` puts it into a minimal ELF.
 """
