@@ -4,102 +4,18 @@ from __future__ import annotations
 
 import http.client
 import json
-import os
-import re
 import signal
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, suppress
-from dataclasses import dataclass
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from tests.support.api import Api
 from tests.support.server import ServerProcess
-
-
-@dataclass(frozen=True)
-class Traces:
-    """What a server and its sandboxes have on this machine, by number."""
-
-    processes: int
-    namespaces: int
-    cgroups: int
-    mounts: int
-    descriptors: int
-    files: int
-
-
-def descendants(root: int) -> set[int]:
-    """A process and all below it, across PID namespaces."""
-    parents: dict[int, int] = {}
-    for directory in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError):
-            parents[int(directory.name)] = int((directory / "stat").read_text().rpartition(")")[2].split()[1])
-    found = {root} & set(parents)
-    while more := {pid for pid, parent in parents.items() if parent in found} - found:
-        found |= more
-    return found
-
-
-def targets(directory: Path) -> set[str]:
-    """Where the links of a directory of /proc lead; some may vanish while one looks."""
-    found = set()
-    for link in directory.glob("*"):
-        with suppress(OSError):
-            found.add(os.readlink(link))
-    return found
-
-
-def namespaces(pids: set[int]) -> set[str]:
-    """Those of the processes, and those that their descriptors keep alive."""
-    found: set[str] = set()
-    for pid in pids:
-        found |= targets(Path(f"/proc/{pid}/ns")) | targets(Path(f"/proc/{pid}/fd"))
-    own = targets(Path("/proc/self/ns"))
-    return {name for name in found - own if ":[" in name and name.split(":")[0] in NAMESPACES}
-
-
-NAMESPACES = {"cgroup", "ipc", "mnt", "net", "pid", "user", "uts"}
-
-
-def cgroups(server: ServerProcess) -> set[Path]:
-    """Those below the directories that the server holds locked; also after its end, as it was first seen."""
-    if server not in LOCKED:
-        assert server.process is not None
-        held = targets(Path(f"/proc/{server.process.pid}/fd"))
-        LOCKED[server] = {Path(path) for path in held if re.search(r"^/sys/.*/python-executor-\w+$", path)}
-    return {group for own in LOCKED[server] if own.exists() for group in [own, *own.glob("*/")]}
-
-
-LOCKED: dict[ServerProcess, set[Path]] = {}
-
-
-def traces(server: ServerProcess, files: Path) -> Traces:
-    assert server.process is not None
-    pid = server.process.pid
-    family = descendants(pid)
-    return Traces(
-        processes=len(family),
-        namespaces=len(namespaces(family)),
-        cgroups=len(cgroups(server)),
-        mounts=len(Path("/proc/self/mountinfo").read_text().splitlines()),
-        descriptors=len(list(Path(f"/proc/{pid}/fd").glob("*"))),
-        files=len(list(files.iterdir())),
-    )
-
-
-def settled(look: Callable[[], Traces], wanted: Traces | None = None) -> Traces:
-    """What is there once five looks in a row agree, or once it is what is wanted."""
-    looks, deadline = [look()], time.monotonic() + 20
-    while (
-        time.monotonic() < deadline and looks[-1] != wanted and (wanted or len(looks) < 5 or len(set(looks[-5:])) > 1)
-    ):
-        time.sleep(0.2)
-        looks.append(look())
-    return looks[-1]
+from tests.support.traces import cgroups, descendants, settled, traces
 
 
 @pytest.fixture
