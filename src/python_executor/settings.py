@@ -7,20 +7,27 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterable
+from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, PositiveInt, field_validator, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from .model.egress import is_never_reached
+from .model.isolation import BY_NAME
 
 MEBIBYTE = 1024 * 1024
 LOOPBACK_HOSTS = frozenset({"127.0.0.1", "::1", "localhost"})
-INSECURE_NAMES = frozenset({"no-api-key"})
+INSECURE_NAMES = frozenset({"no-api-key", *BY_NAME})
 BOUNDS = {  # of a default; one that nobody set gives way to them
     "default_timeout": ("max_timeout",),
     "default_memory_mb": ("max_memory_mb", "memory_budget"),
     "default_disk_mb": ("max_disk_mb",),
+    "default_cpus": ("max_cpus",),
 }
+NAME_SERVERS_MAX = 3
 PYTHON = re.compile(r"\d+\.\d+")
 DEBIAN_RELEASES = ("buster", "bullseye", "bookworm", "trixie", "forky")
 IMAGE = re.compile(rf"python:(\d+\.\d+)(-slim(-({'|'.join(DEBIAN_RELEASES)}))?)?")
@@ -45,6 +52,13 @@ def default_data_dir() -> Path:
     return Path(state) / "python-executor"
 
 
+def _parts(value: object) -> list[str]:
+    """Of a comma-separated list, or of one that is a list already."""
+    if isinstance(value, str):
+        return [part.strip() for part in value.split(",") if part.strip()]
+    return [str(part) for part in value] if isinstance(value, Iterable) else [str(value)]
+
+
 class Settings(BaseSettings):
     """The server's settings, checked together: an unsafe or impossible combination is refused at start."""
 
@@ -59,13 +73,17 @@ class Settings(BaseSettings):
         description="Host names, comma-separated, that a server without a key answers to besides loopback's.",
     )
     insecure_allow: Annotated[frozenset[str], NoDecode] = Field(
-        frozenset(), description="Weaknesses accepted by name, comma-separated: no-api-key."
+        frozenset(),
+        description="Weaknesses accepted by name, comma-separated: no-api-key, or a boundary that doctor lists.",
     )
 
     default_timeout: PositiveInt = Field(300, description="Seconds an execution may run where none are asked for.")
     default_memory_mb: PositiveInt = Field(1024, description="MiB of memory where none are asked for.")
     default_disk_mb: PositiveInt = Field(2048, description="MiB of files where none are asked for.")
     default_cpu_shares: PositiveInt = Field(1024, description="Relative CPU weight where none is asked for.")
+    default_cpus: PositiveFloat | None = Field(
+        None, description="Processors' worth of time at most where none is asked for (default: no such limit)."
+    )
     max_timeout: PositiveInt = Field(3600, description="Largest timeout_seconds that is taken.")
     max_memory_mb: PositiveInt = Field(
         default_factory=machine_memory_mb,
@@ -75,10 +93,24 @@ class Settings(BaseSettings):
         default_factory=machine_memory_mb,
         description="Largest disk_mb that is taken (default: the machine's memory).",
     )
+    max_cpus: PositiveFloat = Field(
+        default_factory=lambda: float(os.cpu_count() or 1),
+        description="Largest cpus that is taken (default: the machine's).",
+    )
     default_image: str = Field("python:3.11-slim", description="Image of /exec/* where none is named.")
     default_python: str = Field("3.12", description="Interpreter of /eval where none is named.")
-    default_network: bool = Field(False, description="Network where network_disabled is absent; not supported yet.")
+    default_network: bool = Field(False, description="Network where network_disabled is absent.")
     network_mode: str = Field("none", description="The public server's setting; 'host' is refused.")
+    egress_allow: Annotated[tuple[IPv4Network, ...], NoDecode] = Field(
+        (),
+        description="Networks that code with network reaches besides the public internet, comma-separated, as in "
+        "10.1.0.0/16; this machine's own addresses in them, too, but never its loopback.",
+    )
+    dns_servers: Annotated[tuple[IPv4Address, ...], NoDecode] = Field(
+        (),
+        description="Name servers of code with network, comma-separated, at most three "
+        "(default: this machine's resolver).",
+    )
     auto_detect_imports: bool = Field(True, description="Install what code imports; not supported yet, ignored.")
 
     memory_budget: PositiveInt = Field(
@@ -104,8 +136,38 @@ class Settings(BaseSettings):
         for name in ("allowed_hosts", "insecure_allow"):
             value = values.get(name)
             if isinstance(value, str):
-                values[name] = frozenset(part.strip() for part in value.split(",") if part.strip())
+                values[name] = frozenset(_parts(value))
         return values
+
+    @field_validator("egress_allow", mode="before")
+    @classmethod
+    def _read_networks(cls, value: object) -> object:
+        networks = []
+        for part in _parts(value):
+            try:
+                network = IPv4Network(part)
+            except ValueError as error:
+                raise ValueError(f"{part} is no IPv4 network such as 10.1.0.0/16 ({error})") from None
+            if is_never_reached(network):
+                raise ValueError(f"{part} can't be allowed: it would lead to this machine's loopback")
+            networks.append(network)
+        return tuple(networks)
+
+    @field_validator("dns_servers", mode="before")
+    @classmethod
+    def _read_name_servers(cls, value: object) -> object:
+        servers = []
+        for part in _parts(value):
+            try:
+                server = IPv4Address(part)
+            except ValueError:
+                raise ValueError(f"{part} is no IPv4 address such as 9.9.9.9") from None
+            if is_never_reached(IPv4Network(server)):
+                raise ValueError(f"{part} means another machine inside of a sandbox: leave it out, or name another")
+            servers.append(server)
+        if len(servers) > NAME_SERVERS_MAX:
+            raise ValueError(f"more than {NAME_SERVERS_MAX}: the C library takes no more")
+        return tuple(servers)
 
     @field_validator("log_level", mode="before")
     @classmethod
@@ -129,7 +191,7 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _fit_defaults(self) -> Settings:
         for name, bounds in BOUNDS.items():
-            if name not in self.model_fields_set:
+            if name not in self.model_fields_set and getattr(self, name) is not None:
                 fitting = min(getattr(self, bound) for bound in (name, *bounds))
                 object.__setattr__(self, name, fitting)  # frozen, but not yet anybody's
         return self
@@ -139,7 +201,7 @@ class Settings(BaseSettings):
         for name, bounds in BOUNDS.items():
             for bound in bounds:
                 default, most = getattr(self, name), getattr(self, bound)
-                if most < default:
+                if default is not None and most < default:
                     raise ValueError(f"{bound.upper()} {most} is below {name.upper()} {default}: change one")
         if unknown := self.insecure_allow - INSECURE_NAMES:
             raise ValueError(f"unknown INSECURE_ALLOW {sorted(unknown)}: it takes {sorted(INSECURE_NAMES)}")
@@ -147,8 +209,6 @@ class Settings(BaseSettings):
             raise ValueError("API_KEY is blank: give it a value, or remove it")
         if self.network_mode == "host":
             raise ValueError("NETWORK_MODE host would put untrusted code on the machine's network: remove it")
-        if self.default_network:
-            raise ValueError("DEFAULT_NETWORK true is not supported yet: remove it")
         if self.host not in LOOPBACK_HOSTS and not self.api_key and "no-api-key" not in self.insecure_allow:
             raise ValueError(
                 f"listening on {self.host} without a key would let anybody run code here: "

@@ -36,6 +36,7 @@ FIELDS = {
     "backend",
     "python",
     "usage",
+    "isolation",
 }
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
 

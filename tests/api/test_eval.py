@@ -155,7 +155,6 @@ def test_no_requirements_are_fine(api: Api, requirements: str) -> None:
 
 def test_what_this_release_does_not_have_is_told(api: Api) -> None:
     assert_error(api.post_eval({"code": "1", "requirements_txt": "numpy"}), 400, "not_supported_yet")
-    assert_error(api.post_eval({"code": "1", "config": {"network_disabled": False}}), 400, "not_supported_yet")
 
 
 def test_an_import_that_is_not_there_fails_as_it_does_anywhere(api: Api) -> None:

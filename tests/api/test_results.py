@@ -7,6 +7,7 @@ import signal
 
 import pytest
 
+from python_executor.model.isolation import BOUNDARIES, MAY_BE_WEAKER
 from tests.support.api import Api
 
 HAS_CGROUPS = os.geteuid() == 0  # where root has none, these tests are to fail
@@ -181,6 +182,18 @@ def test_the_order_of_both_streams_is_kept_in_each(api: Api) -> None:
     result = api.eval(code)
     assert result["stdout"].split() == [str(i) for i in range(0, 1000, 2)]
     assert result["stderr"].split() == [str(i) for i in range(1, 1000, 2)]
+
+
+def test_every_result_tells_how_each_boundary_stood(api: Api) -> None:
+    isolation = api.eval("1")["isolation"]
+    assert list(isolation) == [boundary.name for boundary in BOUNDARIES]
+    short = {name: state for name, state in isolation.items() if state != "ok"}
+    assert short == (dict.fromkeys(MAY_BE_WEAKER - {"host-paths"}, "weaker") if os.geteuid() != 0 else {})
+
+
+def test_a_result_that_comes_later_tells_it_too(api: Api) -> None:
+    done = api.finished(api.submit("print(1)"))
+    assert done["isolation"] == api.eval("1")["isolation"]
 
 
 def test_usage_counts_what_was_used(api: Api) -> None:

@@ -123,9 +123,11 @@ def test_files_alone_are_the_program(cli: Cli, tmp_path: Path) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, "found\n", "")
 
 
-def test_a_network_that_is_not_there_yet_is_refused_by_the_name_of_the_flag(cli: Cli) -> None:
-    done = cli("eval", "1", "--network")
-    assert (done.returncode, done.stderr) == (125, "python-executor: --network is not supported yet: leave it out.\n")
+def test_the_network_is_there_if_it_is_asked_for(cli: Cli) -> None:
+    code = "import socket; print([name for _, name in socket.if_nameindex()])"
+    assert cli("eval", code).stdout == "['lo']\n"
+    assert cli("eval", code, "--network").stdout == "['lo', 'tap0']\n"
+    assert cli("--network", "run", "--local", stdin=code).stdout == "['lo', 'tap0']\n"
 
 
 def test_a_link_that_leads_out_is_told(cli: Cli, tmp_path: Path) -> None:

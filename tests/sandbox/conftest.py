@@ -16,6 +16,7 @@ from python_executor.model.events import Event, Exited, Raised, Result, Stderr, 
 from python_executor.model.spec import ExecutionSpec, FileEntry, FileTree, Limits
 from python_executor.sandboxes.native.backend import NativeBackend
 from python_executor.sandboxes.native.sandbox import NativeSandbox
+from tests.support.server import TOLERATED
 
 T = TypeVar("T")
 LIMITS = Limits(timeout_seconds=30, memory_mb=256, disk_mb=64, cpu_shares=1024)
@@ -75,13 +76,19 @@ class Engine:
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever)
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
         self.backend = self.wait(self._start())
         self.wait(self.backend.start())
 
     async def _start(self) -> NativeBackend:
-        return NativeBackend(INTERPRETERS, default_python=NEWEST, default_limits=LIMITS, pool_size=2)
+        return NativeBackend(
+            INTERPRETERS,
+            default_python=NEWEST,
+            default_limits=LIMITS,
+            pool_size=2,
+            insecure_allow=frozenset(TOLERATED.split(",")),
+        )
 
     def wait(self, work: Coroutine[Any, Any, T]) -> T:
         """The result of a coroutine on the engine's loop."""

@@ -57,7 +57,7 @@ def test_two_sandboxes_share_no_namespace_that_holds_anything(engine: Engine) ->
 
 def test_the_root_holds_nothing_of_the_hosts_but_libraries(run: Run) -> None:
     seen = set(json.loads(run("import json, os; print(json.dumps(os.listdir('/')))").stdout))
-    assert seen <= {"bin", "dev", "etc", "guest", "lib", "lib32", "lib64", "libx32", "proc", "python", "root", "run",
+    assert seen <= {"bin", "dev", "etc", "guest", "lib", "lib32", "lib64", "libx32", "proc", "python", "root", "run", "sbin",
                     "tmp", "usr", "var", "work"}  # fmt: skip
     assert run("import os; print(os.listdir('/usr'))").stdout.count("local") == 0
     assert run("import os; print(os.listdir('/root'), os.listdir('/run'), os.listdir('/tmp'))").stdout == "[] [] []\n"

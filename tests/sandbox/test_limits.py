@@ -12,6 +12,7 @@ from python_executor.model.spec import Limits
 from tests.sandbox.conftest import Engine, Outcome
 
 Run = Callable[..., Outcome]
+QUARTER = Limits(timeout_seconds=30, memory_mb=64, disk_mb=16, cpu_shares=1024, cpus=0.25)
 SMALL = Limits(timeout_seconds=30, memory_mb=64, disk_mb=16, cpu_shares=512)
 
 FILLERS = {
@@ -148,3 +149,25 @@ for a, b in pairs:
 print(held)
 """
     assert int(run(code, limits=SMALL).stdout) <= 64 << 20
+
+
+@pytest.mark.usefixtures("needs_cgroups")
+def test_a_quota_of_processors_holds_though_others_are_idle(run: Run) -> None:
+    code = """
+import time
+start = time.monotonic()
+while time.monotonic() < start + 1: pass
+print(time.process_time() / (time.monotonic() - start))
+"""
+    assert float(run(code, limits=QUARTER).stdout) < 0.5
+
+
+def test_no_file_is_larger_than_all_memory_not_even_one_with_holes(run: Run) -> None:
+    code = """
+import os
+fd = os.open("/tmp/x", os.O_RDWR | os.O_CREAT)
+os.ftruncate(fd, 64 << 20)
+try: os.ftruncate(fd, (64 << 20) + 1)
+except OSError as error: print(error.strerror)
+"""
+    assert run(code, limits=SMALL).stdout == "File too large\n"

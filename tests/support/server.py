@@ -8,20 +8,24 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 ANNOUNCEMENT = re.compile(r"python-executor is listening on (http://\S+)")
 START_SECONDS = 60.0
 STOP_SECONDS = 30.0
+TOLERATED = os.environ.get("TEST_INSECURE_ALLOW", "")  # the mutation check's, see scripts/check-mutations
 
 
 class ServerProcess:
     """`python -m python_executor serve` on a free port, with its own data and no setting but the given ones."""
 
-    def __init__(self, directory: Path, **settings: object) -> None:
+    def __init__(self, directory: Path, *, prefix: Sequence[str] = (), **settings: object) -> None:
+        self._prefix = prefix  # what starts it: `env`, `unshare` and their like
         directory.mkdir(parents=True, exist_ok=True)
         self._log = directory / "server.log"
-        self._settings = {"data_dir": directory / "data", "shutdown_grace": 2, **settings}
+        tolerated = {"insecure_allow": TOLERATED} if TOLERATED else {}
+        self._settings = {"data_dir": directory / "data", "shutdown_grace": 2, **tolerated, **settings}
         self.process: subprocess.Popen[bytes] | None = None
         self.url = ""
 
@@ -31,7 +35,7 @@ class ServerProcess:
         own = {f"PYEXEC_{name.upper()}": str(value) for name, value in self._settings.items()}
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "python_executor", "serve", "--port", "0"],
+                [*self._prefix, sys.executable, "-m", "python_executor", "serve", "--port", "0"],
                 env={**inherited, **own, "PYTHONUNBUFFERED": "1"},
                 stdin=subprocess.DEVNULL,
                 stdout=log,

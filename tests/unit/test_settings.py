@@ -46,6 +46,7 @@ def test_the_defaults_are_the_contracts():
     assert (defaults.max_concurrent, defaults.queue_max, defaults.max_output_mb) == (64, 1000, 10)
     assert (defaults.default_image, defaults.default_python) == ("python:3.11-slim", "3.12")
     assert (defaults.allowed_hosts, defaults.insecure_allow) == (frozenset(), frozenset())
+    assert (defaults.default_network, defaults.egress_allow, defaults.dns_servers) == (False, (), ())
 
 
 def test_every_setting_says_what_it_is():
@@ -87,9 +88,8 @@ def test_lists_are_comma_separated(monkeypatch, text):
             {"memory_budget": 512, "default_memory_mb": 1024},
             "MEMORY_BUDGET 512 is below DEFAULT_MEMORY_MB 1024: change one",
         ),
-        ({"insecure_allow": "no-api-key,root"}, "unknown INSECURE_ALLOW ['root']: it takes ['no-api-key']"),
+        ({"insecure_allow": "no-api-key,root"}, "unknown INSECURE_ALLOW ['root']: it takes ['capabilities', "),
         ({"network_mode": "host"}, "NETWORK_MODE host would put untrusted code on the machine's network: remove it"),
-        ({"default_network": True}, "DEFAULT_NETWORK true is not supported yet: remove it"),
         (
             {"host": "0.0.0.0"},
             "listening on 0.0.0.0 without a key would let anybody run code here: "
@@ -102,7 +102,36 @@ def test_an_unsafe_or_impossible_combination_is_refused_with_what_to_do(values, 
     with pytest.raises(ValidationError) as refusal:
         Settings(**values)
     (error,) = refusal.value.errors()
-    assert error["msg"] == f"Value error, {sentence}"
+    assert error["msg"].startswith(f"Value error, {sentence}")
+
+
+def test_networks_and_name_servers_are_comma_separated_and_keep_their_order(monkeypatch):
+    monkeypatch.setenv("PYEXEC_EGRESS_ALLOW", " 10.1.0.0/16, 192.168.1.5,,0.0.0.0/0")
+    monkeypatch.setenv("PYEXEC_DNS_SERVERS", "9.9.9.9,192.168.1.1")
+    made = Settings()
+    assert [str(network) for network in made.egress_allow] == ["10.1.0.0/16", "192.168.1.5/32", "0.0.0.0/0"]
+    assert [str(server) for server in made.dns_servers] == ["9.9.9.9", "192.168.1.1"]
+    assert Settings(egress_allow=made.egress_allow).egress_allow == made.egress_allow
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        ({"egress_allow": "10.1.0.0/16,lan"}, "lan is no IPv4 network such as 10.1.0.0/16"),
+        ({"egress_allow": "10.1.2.3/16"}, "10.1.2.3/16 is no IPv4 network"),
+        ({"egress_allow": "fd00::/8"}, "fd00::/8 is no IPv4 network"),
+        ({"egress_allow": "127.0.0.1"}, "127.0.0.1 can't be allowed: it would lead to this machine's loopback"),
+        ({"egress_allow": "10.0.2.2"}, "10.0.2.2 can't be allowed"),
+        ({"dns_servers": "dns.example"}, "dns.example is no IPv4 address"),
+        ({"dns_servers": "2620:fe::fe"}, "2620:fe::fe is no IPv4 address"),
+        ({"dns_servers": "127.0.0.53"}, "127.0.0.53 means another machine inside of a sandbox"),
+        ({"dns_servers": "1.1.1.1,2.2.2.2,3.3.3.3,4.4.4.4"}, "more than 3"),
+    ],
+)
+def test_what_is_no_network_or_leads_to_loopback_is_refused_by_name(values, told):
+    with pytest.raises(ValidationError, match=told) as refusal:
+        Settings(**values)
+    assert [error["loc"] for error in refusal.value.errors()] == [tuple(values)]
 
 
 def test_a_small_machine_starts_with_smaller_defaults(monkeypatch):

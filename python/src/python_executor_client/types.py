@@ -43,6 +43,10 @@ class ExecutionStatus(str, Enum):
         return self.value
 
 
+def _without_nothing(data: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in data.items() if value is not None}
+
+
 @dataclass
 class ExecutionConfig:
     """Resource limits and execution settings.
@@ -55,6 +59,7 @@ class ExecutionConfig:
         memory_mb: Memory limit in megabytes. Default is 1024 (1 GB).
         disk_mb: Disk space limit in megabytes. Default is 2048 (2 GB).
         cpu_shares: CPU shares (relative weight). Default is 1024.
+        cpus: Processors' worth of time at most, such as 0.5. Default is None: the server's.
 
     Example:
         >>> config = ExecutionConfig(
@@ -70,10 +75,11 @@ class ExecutionConfig:
     memory_mb: int = 1024
     disk_mb: int = 2048
     cpu_shares: int = 1024
+    cpus: Optional[float] = None
 
     def to_dict(self) -> dict[str, Any]:
         """Convert to dictionary for JSON serialization."""
-        return asdict(self)
+        return _without_nothing(asdict(self))
 
 
 @dataclass
@@ -114,7 +120,9 @@ class Metadata:
 
     def to_dict(self) -> dict[str, Any]:
         """Convert to dictionary for JSON serialization; what is None is left to the server."""
-        return {name: value for name, value in asdict(self).items() if value is not None}
+        data = asdict(self)
+        data["config"] = self.config and self.config.to_dict()
+        return _without_nothing(data)
 
 
 @dataclass
@@ -147,6 +155,7 @@ class ExecutionResult:
         backend: What ran the code, e.g. "native".
         python: Full version of the interpreter, e.g. "3.12.1".
         usage: What the execution used: "cpu_ms" and "memory_peak_bytes".
+        isolation: How each boundary around it stood, by name: "ok", "weaker" or "missing".
 
     Example:
         >>> result = client.execute_sync(
@@ -184,6 +193,7 @@ class ExecutionResult:
     backend: Optional[str] = None
     python: Optional[str] = None
     usage: Optional[dict[str, int]] = None
+    isolation: Optional[dict[str, str]] = None
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> ExecutionResult:

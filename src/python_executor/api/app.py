@@ -55,6 +55,7 @@ _UPLOAD_BODY = {
 _WAIT = {
     "name": "wait",
     "in": "query",
+    "allowEmptyValue": True,  # as if it were not there
     "description": "Seconds to wait for the end of the execution.",
     "schema": {"type": "number", "minimum": 0, "maximum": MAX_WAIT_SECONDS},
 }
@@ -93,7 +94,9 @@ def create_app(executions: Executions, settings: Settings) -> FastAPI:
     app.add_middleware(Guard, settings=settings)
     app.add_middleware(BodyDrain)
     app.add_middleware(ErrorBoundary)  # the last one added is the outermost
-    _add_routes(app, Endpoints(executions, SpecBuilder(settings, executions.interpreters)))
+    _add_routes(
+        app, Endpoints(executions, SpecBuilder(settings, executions.interpreters, executions.network_unavailable))
+    )
     app.routes.extend(docs_routes(app))
     return app
 

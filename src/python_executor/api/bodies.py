@@ -27,8 +27,8 @@ def _strings(pattern: str) -> WithJsonSchema:
 
 # Any type: `specs` tells the type and the range that it must have in one sentence.
 Limit = Annotated[object, _or_empty({"type": "integer", "minimum": 0})]
+Cpus = Annotated[object, _or_empty({"type": "number", "minimum": 0})]
 Flag = Annotated[bool, _or_empty({"type": "boolean"})]
-OnlyTrue = Annotated[bool, _or_empty({"type": "boolean", "enum": [True]})]
 Text = Annotated[str, WithJsonSchema({"type": "string", "nullable": True})]
 Requirements = Annotated[str, WithJsonSchema({"type": "string", "nullable": True, "pattern": "^\\s*-?\\s*$"})]
 # Fail fast: one wrong item is enough to tell, and a body can hold millions.
@@ -56,7 +56,10 @@ class Config(Body):
     memory_mb: Limit = Field(default=0, description="MiB of memory, files and shared memory together.")
     disk_mb: Limit = Field(default=0, description="MiB of memory_mb that files may take.")
     cpu_shares: Limit = Field(default=0, description="Relative weight; 1024 is one share.")
-    network_disabled: OnlyTrue = Field(default=True, description="The network is always off in this release.")
+    cpus: Cpus = Field(default=0, description="Processors' worth of time at most; 0.5 is half of one.")
+    network_disabled: Annotated[bool | None, _or_empty({"type": "boolean"})] = Field(
+        default=None, description="Whether it has no network but a loopback of its own."
+    )
 
 
 class CodeFile(Body):

@@ -104,6 +104,8 @@ def _add_bounds(properties: dict[str, Any], settings: Settings) -> None:
     ):
         properties[name]["anyOf"][0]["maximum"] = maximum
         properties[name]["default"] = default
+    properties["cpus"]["anyOf"][0]["maximum"] = settings.max_cpus
+    properties["network_disabled"]["default"] = not settings.default_network
 
 
 def _add_versions(schemas: dict[str, Any], versions: list[str]) -> None:

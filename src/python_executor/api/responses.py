@@ -16,6 +16,7 @@ from starlette.responses import Response
 
 from ..model.events import Termination
 from ..model.execution import Execution, Status
+from ..model.isolation import State
 
 
 def json_response(content: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
@@ -46,6 +47,7 @@ def execution_content(execution: Execution) -> dict[str, Any]:
         "warnings": list(execution.warnings),
         "backend": execution.backend,
         "python": execution.python,
+        "isolation": execution.isolation,
         "usage": usage and {"cpu_ms": usage.cpu_ms, "memory_peak_bytes": usage.memory_peak_bytes},
     }
 
@@ -83,6 +85,10 @@ class ExecutionResult(BaseModel):
     warnings: list[str]
     backend: str | None
     python: str | None = Field(examples=["3.12.1"])
+    isolation: dict[str, State] | None = Field(
+        description="How each boundary around it stood when the server tried them; null before its start.",
+        examples=[{"seccomp": "ok", "memory": "weaker"}],
+    )
     usage: UsageResult | None
 
 

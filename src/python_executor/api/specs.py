@@ -10,6 +10,7 @@ from typing import BinaryIO
 
 from ..model.errors import (
     InvalidRequest,
+    NetworkUnavailable,
     NoBackendForImage,
     NotSupportedYet,
     TooLarge,
@@ -31,9 +32,12 @@ MAX_STRINGS_BYTES = 1024 * 1024  # of all arguments and variables; execve() take
 class SpecBuilder:
     """Knows what this server has and allows."""
 
-    def __init__(self, settings: Settings, interpreters: Sequence[Interpreter]) -> None:
+    def __init__(
+        self, settings: Settings, interpreters: Sequence[Interpreter], network_unavailable: str | None = None
+    ) -> None:
         self._settings = settings
         self._versions = [interpreter.minor_version for interpreter in interpreters]  # newest first
+        self._network_unavailable = network_unavailable
 
     def from_eval(self, request: EvalRequest) -> ExecutionSpec:
         """The spec of an eval."""
@@ -51,6 +55,7 @@ class SpecBuilder:
             limits=limits,
             stdin=request.stdin.encode(),
             eval_last_expr=request.eval_last_expr,
+            network=self._network(request.config),
             warnings=tree.warnings,
         )
 
@@ -73,12 +78,11 @@ class SpecBuilder:
             stdin=metadata.stdin.encode(),
             pre_commands=tuple(metadata.pre_commands),
             eval_last_expr=metadata.eval_last_expr,
+            network=self._network(metadata.config),
             warnings=tree.warnings,
         )
 
     def _limits(self, config: Config) -> Limits:
-        if not config.network_disabled:
-            raise NotSupportedYet("config.network_disabled false is not supported yet: leave it out.")
         settings = self._settings
         memory_mb = _limit("memory_mb", config.memory_mb, settings.default_memory_mb, settings.max_memory_mb)
         disk_mb = _limit("disk_mb", config.disk_mb, settings.default_disk_mb, settings.max_disk_mb)
@@ -89,7 +93,18 @@ class SpecBuilder:
             memory_mb=memory_mb,
             disk_mb=min(disk_mb, memory_mb),  # files live in memory
             cpu_shares=_limit("cpu_shares", config.cpu_shares, settings.default_cpu_shares, MAX_CPU_SHARES),
+            cpus=_cpus(config.cpus, settings.default_cpus, settings.max_cpus),
         )
+
+    def _network(self, config: Config) -> bool:
+        """Never another network than the one that was asked for."""
+        disabled = config.network_disabled
+        wanted = self._settings.default_network if disabled is None else not disabled
+        if wanted and self._network_unavailable:
+            raise NetworkUnavailable(
+                f"config.network_disabled false can't be had from this server: {self._network_unavailable}."
+            )
+        return wanted
 
     def _python_for_version(self, version: str) -> str:
         if not version:
@@ -127,6 +142,12 @@ def _limit(name: str, value: object, default: int, maximum: int) -> int:
     if type(value) is not int or not 0 <= value <= maximum:
         raise InvalidRequest(f"config.{name} must be an integer from 1 to {maximum}, or left out for {default}.")
     return value or default
+
+
+def _cpus(value: object, default: float | None, maximum: float) -> float | None:
+    if type(value) not in (int, float) or not 0 <= value <= maximum:  # type: ignore[operator]  # not so of NaN either
+        raise InvalidRequest(f"config.cpus must be a number from 0 to {maximum:g}, or left out for {default or 'all'}.")
+    return float(value) or default  # type: ignore[arg-type]
 
 
 def _refuse_requirements(requirements: str) -> None:

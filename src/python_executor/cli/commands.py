@@ -142,6 +142,18 @@ def version(flags: Flags) -> int:
     return 0
 
 
+@app.command(context_settings=HELP_OPTIONS)
+@flattened(hidden={field.name for field in fields(Flags)} - {"as_json"})
+def doctor(flags: Flags) -> int:
+    """Tell whether this machine can keep untrusted code in.
+
+    Every boundary is tried for real. Exit code 1 where a server would not start.
+    """
+    from .doctor import doctor
+
+    return doctor(flags.as_json)
+
+
 @app.command(add_help_option=False, context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
 def serve(ctx: typer.Context) -> int:
     """Start a server on this machine."""

@@ -19,7 +19,7 @@ from typer import Argument, BadParameter, Option
 from typer.core import TyperCommand, TyperGroup
 
 HELP_OPTIONS = {"help_option_names": ["-h", "--help"]}
-LIMITS = frozenset({"timeout", "memory", "disk", "cpu", "network", "image"})
+LIMITS = frozenset({"timeout", "memory", "disk", "cpu", "cpus", "network", "image"})
 
 
 def whole_number(text: str) -> int:
@@ -45,6 +45,9 @@ class Flags:
     ] = None
     cpu: Annotated[
         int | None, Option(parser=whole_number, metavar="SHARES", help="Its weight among others; 1024 is one share.")
+    ] = None
+    cpus: Annotated[
+        float | None, Option(metavar="N", help="Processors' worth of time it gets at most; 0.5 is half of one.")
     ] = None
     network: Annotated[bool, Option("--network", help="Let it use the network.")] = False
     image: Annotated[str | None, Option(metavar="NAME", help="What to run it in, e.g. python:3.12-slim.")] = None

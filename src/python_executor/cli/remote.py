@@ -26,6 +26,7 @@ OUR_WORDS = {  # for what a server's sentences name as the wire does
     "config.memory_mb": "--memory",
     "config.disk_mb": "--disk",
     "config.cpu_shares": "--cpu",
+    "config.cpus": "--cpus",
 }
 
 
@@ -94,6 +95,7 @@ def config(flags: Flags) -> dict[str, Any]:
         "memory_mb": flags.memory,
         "disk_mb": flags.disk,
         "cpu_shares": flags.cpu,
+        "cpus": flags.cpus,
         "network_disabled": False if flags.network else None,  # absent: the server's default
     }
     return {name: value for name, value in wanted.items() if value is not None}

@@ -20,6 +20,7 @@ from datetime import datetime
 
 from ..model.events import Event, Exited, Raised, Result, Stderr, Stdout, Termination, Usage
 from ..model.execution import Execution, Status
+from ..model.isolation import Isolation
 from ..model.spec import ExecutionSpec, Limits
 
 
@@ -92,6 +93,7 @@ class LiveExecution:
         self._created_at = created_at
         self._started_at: datetime | None = None
         self._python: str | None = None
+        self._isolation: Isolation | None = None
         self._stdout, self._stderr = Output(max_output), Output(max_output)
         self._result: Result | None = None
         self._raised: Raised | None = None
@@ -108,11 +110,12 @@ class LiveExecution:
         """Whether it is known how it ends."""
         return self._ending is not None
 
-    def start(self, python: str, now: datetime) -> bool:
-        """It has a sandbox with that Python and its clock runs; False if it was ended before it got that far."""
+    def start(self, python: str, isolation: Isolation, now: datetime) -> bool:
+        """It has a sandbox, of which it shows that, and its clock runs; False if it was ended before it got so far."""
         if self.is_decided:
             return False
         self._python = python
+        self._isolation = isolation
         self._started_at = max(now, self._created_at)  # wall clocks may be set back
         return True
 
@@ -181,6 +184,7 @@ class LiveExecution:
             backend=self._backend,
             python=self._python,
             usage=self._usage,
+            isolation=self._isolation,
         )
 
     def _warnings(self) -> tuple[str, ...]:

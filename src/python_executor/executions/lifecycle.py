@@ -81,7 +81,7 @@ class Lifecycle:
     async def _use_sandbox(self, spec: ExecutionSpec, backend: Backend) -> None:
         sandbox = await backend.acquire(spec)
         try:
-            if self.live.start(sandbox.python, self._now()):
+            if self.live.start(sandbox.python, sandbox.isolation, self._now()):
                 await self._watch(sandbox, spec)
         finally:
             await self._destroy(sandbox)

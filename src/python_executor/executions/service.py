@@ -73,6 +73,11 @@ class Executions:
         return self._backend.interpreters
 
     @property
+    def network_unavailable(self) -> str | None:
+        """Why no execution can have the network here; None where it can."""
+        return self._backend.network_unavailable
+
+    @property
     def backend_name(self) -> str:
         """The backend, as results name it."""
         return self._backend.name

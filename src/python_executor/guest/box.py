@@ -56,7 +56,7 @@ def make_box(control: socket.socket, server_pid: int) -> None:
     kernel.unshare(kernel.CLONE_NEWNS | kernel.CLONE_NEWIPC | kernel.CLONE_NEWUTS | kernel.CLONE_NEWNET)
     kernel.unshare(kernel.CLONE_NEWPID)
     kernel.mount(None, "/", None, kernel.MS_REC | kernel.MS_PRIVATE)
-    sources = [os.open(source, os.O_PATH | os.O_CLOEXEC) for source, _ in plan["binds"]]  # while we may look there
+    sources = [Source(path) for path, _ in plan["binds"]]  # while we may look there
     become_root_of_box(has_own_uids=plan["has_own_uids"])
     if plan["has_own_uids"]:
         bound_kernel_quotas()
@@ -132,7 +132,22 @@ def become_guardian(control: socket.socket, pause: bytes) -> None:
     os.execve(program, ["python-executor-guardian"], {})
 
 
-def build_root(plan: dict[str, Any], sources: list[int]) -> None:
+class Source:
+    """A file or directory of the host's, held by descriptors."""
+
+    def __init__(self, path: str) -> None:
+        self.name = os.path.basename(path)
+        self.fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
+        self.is_directory = os.path.isdir(self.origin)
+        self.directory = self.fd if self.is_directory else os.open(os.path.dirname(path), os.O_PATH | os.O_CLOEXEC)
+
+    @property
+    def origin(self) -> str:
+        """A path to it that needs no right to look at its parents."""
+        return f"/proc/self/fd/{self.fd}"
+
+
+def build_root(plan: dict[str, Any], sources: list[Source]) -> None:
     """Carry out the plan: an empty tmpfs, then directories, files, links and read-only binds."""
     kernel.mount("box", ROOT, "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, "mode=0755,size=16m")
     for path in plan["directories"]:
@@ -145,7 +160,7 @@ def build_root(plan: dict[str, Any], sources: list[int]) -> None:
         os.makedirs(os.path.dirname(ROOT + path), exist_ok=True)
         os.symlink(target, ROOT + path)
     for source, (_, target) in zip(sources, plan["binds"]):
-        bind(source, ROOT + target, is_device=target.startswith("/dev/"))
+        show(source, ROOT + target, is_device=target.startswith("/dev/"))
     for path in plan["hidden"]:
         mount_empty(ROOT + path)
     kernel.mount("proc", ROOT + "/proc", "proc", kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC, "subset=pid")
@@ -161,16 +176,34 @@ def write_file(path: str, data: bytes, mode: int) -> None:
     os.chmod(path, mode)
 
 
-def bind(source: int, target: str, *, is_device: bool) -> None:
-    """Show a file or directory of the host, read-only with all that is mounted below it."""
-    origin = f"/proc/self/fd/{source}"
-    if os.path.isdir(origin):
+def show(source: Source, target: str, *, is_device: bool) -> None:
+    """Show a file or directory of the host, read-only; but for devices, through an overlay that tells no path of it."""
+    if source.is_directory:
         os.makedirs(target, exist_ok=True)
     else:
         write_file(target, b"", 0o644)
-    kernel.mount(origin, target, None, kernel.MS_BIND | kernel.MS_REC)
+    try:
+        if is_device:
+            raise OSError
+        overlay(source, target)
+    except OSError:  # an older kernel, or overlays upon overlays already: the probe tells
+        kernel.mount(source.origin, target, None, kernel.MS_BIND | kernel.MS_REC)
     attributes = kernel.MOUNT_ATTR_NOSUID | (kernel.MOUNT_ATTR_NOEXEC if is_device else kernel.MOUNT_ATTR_NODEV)
     kernel.mount_setattr(target, attributes | kernel.MOUNT_ATTR_RDONLY, recursive=True)
+
+
+def overlay(source: Source, target: str) -> None:
+    """An overlay of the source, named relative to where we stand: what /proc/self/mountinfo shows of it is the box's.
+
+    Of a file, its directory is overlaid where nobody will see it.
+    """
+    place = target if source.is_directory else ROOT + "/run"
+    os.fchdir(source.directory)
+    kernel.mount("box", place, "overlay", kernel.MS_RDONLY, f"lowerdir=.:{ROOT}/run")  # two at least; /run is empty
+    os.chdir("/")
+    if not source.is_directory:
+        kernel.mount(f"{place}/{source.name}", target, None, kernel.MS_BIND)
+        kernel.umount_detach(place)
 
 
 def mount_empty(target: str) -> None:

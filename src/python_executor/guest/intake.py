@@ -33,25 +33,28 @@ def serve(control: socket.socket, report: int, plain_modules: FrozenSet[str]) ->
         os._exit(125)
     control.send(frames.STARTED)
     control.close()
-    os.environ.update(spec["env"])
-    time.tzset()
+    if spec["env"]:
+        os.environ.update(spec["env"])
+        time.tzset()
     for command in spec["pre_commands"]:
         run_command(command)
     argv = [spec["entrypoint"], *spec["args"]]
-    if needs_fresh_interpreter(spec, plain_modules):
+    directory = runner.directory_of(spec["entrypoint"])
+    if needs_fresh_interpreter(spec, directory, plain_modules):
         os.set_inheritable(report, True)
         flag = "eval" if spec["eval_last_expr"] else "run"
         os.execv(sys.executable, [sys.executable, "-u", runner.__file__, flag, str(report), *argv])
-    runner.run_main(argv, report, eval_last_expr=spec["eval_last_expr"])
+    runner.run_main(argv, directory, report, eval_last_expr=spec["eval_last_expr"])
 
 
 def prepare(control: socket.socket) -> Dict[str, Any]:
-    """Everything that is done for user code before it: files, stdin, directory, the limit that is ours to set."""
+    """Everything that is done for user code before it: files, stdin, directory, the limits that are the spec's."""
     spec, content = receive(control)
     os.chdir(runner.WORK)
     make_files(spec["entries"], content)
     set_stdin(content.stdin())
     content.close()
+    resource.setrlimit(resource.RLIMIT_FSIZE, (spec["file_limit"], spec["file_limit"]))
     if spec["data_limit"]:
         resource.setrlimit(resource.RLIMIT_DATA, (spec["data_limit"], spec["data_limit"]))
     return spec
@@ -118,7 +121,8 @@ def make_files(entries: List[List[Any]], content: Content) -> None:
         if kind == "directory":
             os.makedirs(target, exist_ok=True)
             continue
-        os.makedirs(os.path.dirname(target), exist_ok=True)
+        if "/" in path:
+            os.makedirs(os.path.dirname(target), exist_ok=True)
         if kind == "file":
             mode, offset, size = rest
             fd = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
@@ -164,11 +168,10 @@ def run_command(command: str) -> None:
         os._exit(code if code > 0 else 128 - code)
 
 
-def needs_fresh_interpreter(spec: Dict[str, Any], plain_modules: FrozenSet[str]) -> bool:
+def needs_fresh_interpreter(spec: Dict[str, Any], directory: str, plain_modules: FrozenSet[str]) -> bool:
     """Whether only an interpreter that starts now would behave as `python main.py`."""
     if any(name.startswith(START_VARIABLES) for name in spec["env"]):
         return True
-    directory = os.path.dirname(os.path.realpath(os.path.join(runner.WORK, spec["entrypoint"])))
     try:
         names = {name.partition(".")[0] for name in os.listdir(directory)}
     except OSError:

@@ -41,11 +41,19 @@ def warm_up() -> None:
     traceback.format_exception_only(SyntaxError, SyntaxError("warm-up"))
 
 
-def run_main(argv: List[str], report: int, *, eval_last_expr: bool) -> NoReturn:
+def directory_of(entrypoint: str) -> str:
+    """Where the file really is, which comes first in `sys.path`; links are rare, and following them takes time."""
+    path = os.path.join(WORK, entrypoint)
+    if "/" in entrypoint or os.path.islink(path):
+        return os.path.dirname(os.path.realpath(path))
+    return WORK
+
+
+def run_main(argv: List[str], directory: str, report: int, *, eval_last_expr: bool) -> NoReturn:
     """`python ARGV...`: run the file as `__main__`, then end as the interpreter would, with a report."""
     own_pid = _getpid()
     path = os.path.join(WORK, argv[0])
-    main = prepare_main(argv, path)
+    main = prepare_main(argv, path, directory)
     said: List[bytes] = []
     sys.setrecursionlimit(sys.getrecursionlimit() + frames_above(sys._getframe()))
     code, fatal_signal = 0, 0
@@ -79,13 +87,13 @@ def frames_above(frame: Optional[types.FrameType]) -> int:
     return depth
 
 
-def prepare_main(argv: List[str], path: str) -> types.ModuleType:
+def prepare_main(argv: List[str], path: str, directory: str) -> types.ModuleType:
     """`sys` and `__main__` as the interpreter sets them before the first line."""
     sys.argv[:] = argv
     if hasattr(sys, "orig_argv"):
         sys.orig_argv[:] = [sys.executable, *argv]
     if not getattr(sys.flags, "safe_path", False):
-        sys.path.insert(0, os.path.dirname(os.path.realpath(path)))
+        sys.path.insert(0, directory)
     main = types.ModuleType("__main__")
     main.__file__ = path
     main.__loader__ = sys.modules["_frozen_importlib_external"].SourceFileLoader("__main__", path)
@@ -252,7 +260,7 @@ def run_fresh() -> NoReturn:
         del sys.modules[name]  # user code imports its own copy, or the file of the request that hides it
     flag, report, *argv = sys.argv[1:]
     os.set_inheritable(int(report), False)
-    run_main(argv, int(report), eval_last_expr=flag == "eval")
+    run_main(argv, directory_of(argv[0]), int(report), eval_last_expr=flag == "eval")
 
 
 if __name__ == "__main__":

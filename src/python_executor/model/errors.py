@@ -6,6 +6,7 @@
     │   ├── UnsupportedPython    unsupported_python    400
     │   ├── NotSupportedYet      not_supported_yet     400
     │   ├── NoBackendForImage    no_backend_for_image  400
+    │   ├── NetworkUnavailable   network_unavailable   400
     │   ├── Unauthorized         unauthorized          401
     │   ├── Forbidden            forbidden             403
     │   ├── NotFound             not_found             404
@@ -58,6 +59,12 @@ class NoBackendForImage(Refusal):
     """No backend can run that image."""
 
     code = "no_backend_for_image"
+
+
+class NetworkUnavailable(Refusal):
+    """Asks for the network, which this server can't give; the message says why."""
+
+    code = "network_unavailable"
 
 
 class Unauthorized(Refusal):

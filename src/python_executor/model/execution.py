@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
 from .events import Termination, Usage
+from .isolation import Isolation
 
 
 class Status(StrEnum):
@@ -48,6 +49,7 @@ class Execution:
     backend: str | None = None
     python: str | None = None  # full version: "3.12.1"
     usage: Usage | None = None
+    isolation: Isolation | None = field(default=None, hash=False)  # from its start on
 
     @property
     def duration_ms(self) -> int | None:

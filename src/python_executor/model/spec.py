@@ -17,6 +17,7 @@ class Limits:
     memory_mb: int  # MiB: anonymous memory, tmpfs and shared memory together
     disk_mb: int  # MiB of that which files may take
     cpu_shares: int  # relative weight, 1024 is one share
+    cpus: float | None = None  # most processors' worth of time, 1.5 is one and a half; None: as many as there are
 
     @property
     def file_system_bytes(self) -> int:
@@ -102,4 +103,5 @@ class ExecutionSpec:
     stdin: bytes = b""
     pre_commands: tuple[str, ...] = ()
     eval_last_expr: bool = False
+    network: bool = False  # whether it reaches what the operator's egress rules leave open, or just itself
     warnings: tuple[str, ...] = ()  # what the caller should know about the request, shown in the result

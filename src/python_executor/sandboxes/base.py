@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from ..model.events import Event
+from ..model.isolation import Isolation
 from ..model.spec import ExecutionSpec, Interpreter
 
 Emit = Callable[[Event], None]
@@ -21,6 +22,11 @@ class Sandbox(Protocol):
     @property
     def python(self) -> str:
         """Full version of its interpreter: "3.12.1"."""
+        ...
+
+    @property
+    def isolation(self) -> Isolation:
+        """How each boundary around it stood when its backend tried them."""
         ...
 
     async def run(self, spec: ExecutionSpec, emit: Emit) -> None:
@@ -50,6 +56,11 @@ class Backend(Protocol):
     @property
     def interpreters(self) -> Sequence[Interpreter]:
         """The interpreters it can run, newest first."""
+        ...
+
+    @property
+    def network_unavailable(self) -> str | None:
+        """Why it can give no sandbox the network, with what to change; None where it can."""
         ...
 
     async def start(self) -> None:

@@ -13,6 +13,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 
 from ..model.events import Event, Exited, Stdout, Termination, Usage
+from ..model.isolation import State
 from ..model.spec import ExecutionSpec, Interpreter
 from .base import Emit
 
@@ -20,6 +21,7 @@ Step = Event | asyncio.Event | Exception
 Script = Callable[[ExecutionSpec], Sequence[Step]]
 
 USAGE = Usage(cpu_ms=3, memory_peak_bytes=9_437_184)
+ISOLATION = {"seccomp": State.OK, "memory": State.WEAKER}
 INTERPRETERS = (
     Interpreter("3.12.1", "/opt/python3.12/bin/python3.12", "/opt/python3.12"),
     Interpreter("3.11.7", "/usr/bin/python3.11", "/usr"),
@@ -44,6 +46,7 @@ class FakeSandbox:
 
     def __init__(self, backend: FakeBackend, python: str) -> None:
         self.python = python
+        self.isolation = ISOLATION
         self.specs: list[ExecutionSpec] = []  # those that it was told to run
         self.destroyed = 0  # times
         self._backend = backend
@@ -83,6 +86,7 @@ class FakeBackend:
         self.name = "fake"
         self.script = script
         self.interpreters = interpreters
+        self.network_unavailable: str | None = None
         self.acquiring: Sequence[Step] = ()  # steps before a sandbox is handed out
         self.destroying: Sequence[Step] = ()  # steps before a sandbox is gone
         self.unkillable = False

@@ -9,6 +9,7 @@ from typing import Any
 
 from ..model.events import Termination, Usage
 from ..model.execution import Execution, Status
+from ..model.isolation import State
 
 Row = tuple[str, str, str, int, int | None, int | None, int, str, bytes, bytes]  # in the order of `queries.COLUMNS`
 
@@ -26,6 +27,7 @@ DETAILS = (
     "warnings",
     "backend",
     "python",
+    "isolation",
 )
 
 
@@ -52,6 +54,7 @@ def to_execution(row: Row) -> Execution:
     execution_id, owner, status, created_at, started_at, finished_at, _size, details, stdout, stderr = row
     fields = json.loads(details)
     termination, usage = fields.pop("termination"), fields.pop("usage")
+    isolation = fields.pop("isolation", None)  # which older records lack
     return Execution(
         execution_id=execution_id,
         owner=owner,
@@ -64,6 +67,7 @@ def to_execution(row: Row) -> Execution:
         termination=termination and Termination(termination),
         usage=usage and Usage(**usage),
         warnings=tuple(fields.pop("warnings")),
+        isolation=isolation and {name: State(state) for name, state in isolation.items()},
         **fields,
     )
 

@@ -14,6 +14,7 @@ from python_executor.model.errors import NotFound
 from python_executor.model.events import Termination, Usage
 from python_executor.model.execution import Execution, Status
 from python_executor.model.spec import ExecutionSpec, Interpreter
+from python_executor.sandboxes.fake import ISOLATION
 from python_executor.settings import Settings
 
 INTERPRETERS = (
@@ -37,6 +38,7 @@ DONE = Execution(
     backend="fake",
     python="3.12.1",
     usage=Usage(3, 9_437_184),
+    isolation=ISOLATION,
 )
 
 
@@ -45,6 +47,7 @@ class FakeExecutions:
 
     interpreters = INTERPRETERS
     backend_name = "fake"
+    network_unavailable: str | None = None
 
     def __init__(self) -> None:
         self.ready = True

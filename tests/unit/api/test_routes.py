@@ -36,6 +36,7 @@ RESULT = {
     "warnings": [],
     "backend": "fake",
     "python": "3.12.1",
+    "isolation": {"seccomp": "ok", "memory": "weaker"},
     "usage": {"cpu_ms": 3, "memory_peak_bytes": 9437184},
 }
 

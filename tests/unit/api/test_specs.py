@@ -10,6 +10,7 @@ from python_executor.api.bodies import CodeFile, Config, EvalRequest, Metadata
 from python_executor.api.specs import SpecBuilder
 from python_executor.model.errors import (
     InvalidRequest,
+    NetworkUnavailable,
     NoBackendForImage,
     NotSupportedYet,
     Refusal,
@@ -85,6 +86,19 @@ def test_limits_up_to_the_maximum_are_taken() -> None:
     assert _eval(config=config).limits == Limits(3600, 4096, 4096, 262_144)
 
 
+def test_processors_are_a_number_that_may_be_a_part_of_one() -> None:
+    builder = _builder(max_cpus=8, default_cpus=2)
+    assert [_eval(builder, config=Config(cpus=value)).limits.cpus for value in (0, 0.25, 3, 8.0)] == [2, 0.25, 3, 8]
+    assert _eval(_builder()).limits.cpus is None
+
+
+@pytest.mark.parametrize("value", [-0.5, 8.01, True, "1", float("nan"), float("inf"), [], {}])
+def test_processors_out_of_bounds_are_refused_by_name_and_bound(value: Any) -> None:
+    with pytest.raises(InvalidRequest) as refusal:
+        _eval(_builder(max_cpus=8), config=Config(cpus=value))
+    assert refusal.value.message == "config.cpus must be a number from 0 to 8, or left out for all."
+
+
 def test_files_may_not_take_more_than_the_memory() -> None:
     assert _eval(config=Config(memory_mb=100, disk_mb=4096)).limits.disk_mb == 100
 
@@ -100,9 +114,27 @@ def test_a_limit_out_of_bounds_is_refused_by_name_and_bound(field: str, maximum:
     assert f" {maximum}," in refusal.value.message
 
 
-def test_the_network_cannot_be_had_yet() -> None:
-    with pytest.raises(NotSupportedYet, match="network_disabled"):
-        _eval(config=Config(network_disabled=False))
+@pytest.mark.parametrize(
+    ("disabled", "default", "network"),
+    [(None, False, False), (None, True, True), (True, True, False), (False, False, True)],
+)
+def test_the_network_is_what_was_asked_for_or_else_the_servers_default(
+    disabled: bool | None, default: bool, network: bool
+) -> None:
+    config, builder = Config(network_disabled=disabled), _builder(default_network=default)
+    assert _eval(builder, config=config).network is network
+    assert _exec(MAIN, builder, config=config).network is network
+
+
+def test_a_network_that_this_server_cannot_give_is_refused_with_the_reason() -> None:
+    without = SpecBuilder(settings(), INTERPRETERS, "its machine lacks slirp4netns: install it")
+    sentence = "config.network_disabled false can't be had from this server: its machine lacks slirp4netns: install it."
+    with pytest.raises(NetworkUnavailable) as refusal:
+        _eval(without, config=Config(network_disabled=False))
+    assert refusal.value.message == sentence
+    with pytest.raises(NetworkUnavailable):
+        _eval(SpecBuilder(settings(default_network=True), INTERPRETERS, "no"))
+    assert not _eval(without).network
 
 
 @pytest.mark.parametrize("text", ["", "-", "  \n", " - \n"])

@@ -46,7 +46,7 @@ def test_a_missing_key_is_told_with_the_variable_that_takes_it(cli: Cli, stub: S
 @pytest.mark.parametrize(
     ("error", "told"),
     [
-        ("config.network_disabled false is not supported yet: leave it out.", "--network is not supported yet:"),
+        ("config.network_disabled false can't be had from this server", "--network can't be had from this server"),
         ("config.timeout_seconds must be an integer from 1 to 3600.", "--timeout must be an integer from 1 to 3600"),
         ("more than config.disk_mb and config.memory_mb leave", "more than --disk and --memory leave"),
     ],

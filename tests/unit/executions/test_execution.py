@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from python_executor.executions.execution import KILLED, OUR_FAILURE, SHUT_DOWN, Ending, LiveExecution, timed_out
 from python_executor.model.events import Exited, Raised, Result, Stderr, Stdout, Termination
 from python_executor.model.execution import Status
-from python_executor.sandboxes.fake import USAGE, exited
+from python_executor.sandboxes.fake import ISOLATION, USAGE, exited
 
 from .support import BEGINNING, make_spec
 
@@ -22,7 +22,7 @@ LATER = BEGINNING + timedelta(seconds=1.5)
 def make_live(started: bool = True, max_output: int = 10, **fields) -> LiveExecution:
     live = LiveExecution("exe_1", "me", "fake", make_spec(**fields), BEGINNING, max_output)
     if started:
-        assert live.start("3.12.1", BEGINNING)
+        assert live.start("3.12.1", ISOLATION, BEGINNING)
     return live
 
 
@@ -128,7 +128,7 @@ def test_a_decision_is_shown_only_once_it_is_final():
 def test_what_was_decided_before_it_started_never_starts():
     live = make_live(started=False)
     live.decide(KILLED)
-    assert not live.start("3.12.1", LATER)
+    assert not live.start("3.12.1", ISOLATION, LATER)
     shown = live.finish(LATER)
     assert (shown.status, shown.started_at, shown.python, shown.duration_ms) == (Status.KILLED, None, None, None)
 
@@ -158,7 +158,7 @@ def test_an_end_that_nobody_decided_is_our_failure():
 
 def test_a_clock_that_is_set_back_gives_no_negative_times():
     live = make_live(started=False)
-    live.start("3.12.1", BEGINNING - timedelta(hours=1))
+    live.start("3.12.1", ISOLATION, BEGINNING - timedelta(hours=1))
     live.feed(exited(0))
     shown = live.finish(BEGINNING - timedelta(hours=2))
     assert (shown.started_at, shown.finished_at, shown.duration_ms) == (BEGINNING, BEGINNING, 0)

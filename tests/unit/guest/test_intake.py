@@ -101,5 +101,5 @@ def test_a_fresh_interpreter_starts_only_where_it_would_behave_otherwise(intake,
     for name in files:
         (tmp_path / name).touch()
     spec = {"env": env, "entrypoint": "main.py"}
-    assert intake.needs_fresh_interpreter(spec, frozenset({"sys", "os"})) is is_fresh
-    assert not intake.needs_fresh_interpreter({"env": {}, "entrypoint": "not/there.py"}, frozenset())
+    assert intake.needs_fresh_interpreter(spec, str(tmp_path), frozenset({"sys", "os"})) is is_fresh
+    assert not intake.needs_fresh_interpreter({"env": {}, "entrypoint": "not/there.py"}, "/work/not", frozenset())

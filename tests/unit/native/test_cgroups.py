@@ -22,6 +22,8 @@ FILES = {
         "tasks": "",
         "pids.max": "max",
         "cpu.shares": "1024",
+        "cpu.cfs_period_us": "100000",
+        "cpu.cfs_quota_us": "-1",
         "cpuacct.usage": "12345678",
         "memory.limit_in_bytes": "9223372036854771712",
         "memory.memsw.limit_in_bytes": "9223372036854771712",
@@ -33,6 +35,7 @@ FILES = {
         "cgroup.subtree_control": "",
         "cpu.stat": "usage_usec 34567\nuser_usec 30000\nsystem_usec 4567\n",
         "cpu.weight": "100",
+        "cpu.max": "max 100000",
         "memory.events": "low 0\nhigh 0\nmax 9\noom 5\noom_kill 3\noom_group_kill 0\n",
         "memory.max": "max",
         "memory.oom.group": "0",
@@ -137,6 +140,24 @@ def test_limits_are_written_as_each_version_takes_them(group, version, hierarchi
     }[version]
     assert {name: files[name] for name in wanted} == wanted
     assert files["pids.max"] == "256"
+
+
+def test_a_quota_of_processors_is_written_only_where_there_is_one_and_taken_back(group, version, hierarchies):
+    names = {1: ("cpu.cfs_quota_us", "cpu.cfs_period_us"), 2: ("cpu.max",)}[version]
+    limits = {"memory_bytes": 1 << 30, "processes": 256, "cpu_shares": 1024}
+    seen = []
+    before = files_of(hierarchies)
+    for cpus in (None, 0.5, 2, 0.001, None):
+        group.set_limits(**limits, cpus=cpus)
+        seen.append([files_of(hierarchies).get(name) for name in names])
+    assert seen[0] == [before.get(name) for name in names]
+    assert (
+        seen[1:]
+        == {
+            1: [["50000", "100000"], ["200000", "100000"], ["1000", "100000"], ["-1", "100000"]],
+            2: [["50000 100000"], ["200000 100000"], ["1000 100000"], ["max 100000"]],
+        }[version]
+    )
 
 
 def test_a_kernel_without_swap_accounting_gets_the_other_limits(kernel, hierarchies):
@@ -271,7 +292,7 @@ def test_a_server_that_may_not_make_groups_keeps_nothing(kernel, monkeypatch):
 
 def test_sweeping_kills_what_is_left_and_passes_by_what_is_locked_or_not_ours(kernel):
     directory = kernel.tree(1, "memory").directory
-    for name in ("dead/7", "dead/8", "alive/9"):
+    for name in ("dead/7/of-a-server-inside/1", "dead/8", "alive/9"):
         (directory / (PREFIX + name)).mkdir(parents=True)
     (directory / "somebody-elses").mkdir()
     (directory / (PREFIX + "dead") / "8/cgroup.procs").write_text("4242\n")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 from importlib.resources import files
+from ipaddress import IPv4Address
 from pathlib import Path
 
 import pytest
@@ -38,6 +40,7 @@ def box(request, private) -> BoxPlan:
 def test_no_directory_that_holds_other_peoples_things_is_shown_whole(box, private):
     sources = {source for source, _ in box.binds if not source.startswith(private.prefix)}
     assert not sources & NEVER_WHOLE
+    sources -= set(plan._CERTIFICATES)
     assert not [source for source in sources if source.startswith(("/etc", "/home", "/root", "/sys", "/proc", "/var"))]
     devices = {source.removeprefix("/dev/") for source in sources if source.startswith("/dev/")}
     assert devices == {"null", "zero", "full", "random", "urandom"}
@@ -58,7 +61,7 @@ def test_each_place_of_the_box_is_named_once_and_absolute(box):
 def test_etc_and_the_guest_are_files_of_the_boxs_own(box):
     assert {path.split("/")[1] for path in box.files} == {"etc", "guest"}
     shown = {path.rpartition("/")[2] for path in box.files if path.startswith("/guest/")}
-    assert shown == {path.name for path in GUEST.glob("*.py")} - {"__init__.py", "box.py"}
+    assert shown == {path.name for path in GUEST.glob("*.py")} - {"__init__.py", "box.py", "probe.py"}
     assert "def main()" in box.files["/guest/zygote.py"]
 
 
@@ -82,7 +85,11 @@ def test_the_systems_interpreter_needs_no_bind_of_its_own():
         "/usr/lib/python3.11/dist-packages",
     }
     assert all(Path(path).is_dir() for path in box.hidden)
-    assert box.ldconfig is None
+
+
+def test_the_loaders_program_is_there_for_those_who_look_for_libraries():
+    assert (os.path.realpath("/sbin/ldconfig"), "/sbin/ldconfig") in plan_for(SYSTEM).binds
+    assert plan_for(SYSTEM).ldconfig == "/sbin/ldconfig"
 
 
 def test_of_usr_local_only_the_interpreter_is_shown():
@@ -118,6 +125,29 @@ def test_the_message_is_json_and_carries_all_of_the_plan(box, monkeypatch):
     assert (message["has_own_uids"], message["oom_score_adj"], message["hostname"]) == (True, 900, "sandbox")
     assert "hunter2" not in text
     assert set(message["env"]) == {"PATH", "HOME", "LANG"}
+
+
+def test_certificates_of_authorities_are_shown_where_the_distribution_has_them_and_no_keys(monkeypatch, tmp_path):
+    (tmp_path / "pki/certs").mkdir(parents=True)
+    (tmp_path / "pki/private").mkdir()
+    (tmp_path / "ssl").mkdir()
+    (tmp_path / "ssl/certs").symlink_to("../pki/certs")
+    (tmp_path / "ssl/cert.pem").touch()
+    names = ("pki/certs", "ssl/certs", "ssl/cert.pem", "not/there")
+    monkeypatch.setattr(plan, "_CERTIFICATES", tuple(f"{tmp_path}/{name}" for name in names))
+    box = plan_for(SYSTEM)
+    shown = [target for _, target in box.binds if target.startswith(str(tmp_path))]
+    assert shown == [f"{tmp_path}/pki/certs", f"{tmp_path}/ssl/cert.pem"]
+    assert ("../pki/certs", f"{tmp_path}/ssl/certs") in box.symlinks
+    monkeypatch.undo()
+    assert not [path for path in plan._CERTIFICATES if "private" in path or path in {*NEVER_WHOLE, "/etc/ssl"}]
+
+
+def test_names_are_resolved_by_whoever_the_operator_named(private):
+    assert plan_for(private).files["/etc/resolv.conf"] == "nameserver 10.0.2.3\n"
+    named = [IPv4Address("9.9.9.9"), IPv4Address("192.168.1.1")]
+    box = plan_box(private, has_own_uids=True, oom_score_adj=900, nameservers=named)
+    assert box.files["/etc/resolv.conf"] == "nameserver 9.9.9.9\nnameserver 192.168.1.1\n"
 
 
 def test_describe_has_a_line_for_all_that_is_shown(box):

@@ -7,15 +7,20 @@ import resource
 from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 
 import structlog
 
+from ...model.egress import EgressPolicy
 from ...model.errors import BackendError
+from ...model.isolation import Finding, State, explain, is_accepted
 from ...model.spec import MEBIBYTE, ExecutionSpec, Interpreter, Limits
 from .box import Box
 from .cgroups import Cgroup, CgroupTree, find_hierarchies
 from .identities import choose_identities
+from .network import Network
 from .sandbox import NativeSandbox
+from .selftest import examine, probe_spec
 
 PROCESSES_MAX = 256
 WATCH_INTERVAL = 0.1  # seconds
@@ -28,13 +33,23 @@ class NativeBackend:
     name = "native"
 
     def __init__(
-        self, interpreters: Sequence[Interpreter], *, default_python: str, default_limits: Limits, pool_size: int
+        self,
+        interpreters: Sequence[Interpreter],
+        *,
+        default_python: str,
+        default_limits: Limits,
+        pool_size: int,
+        insecure_allow: frozenset[str] = frozenset(),
+        egress: EgressPolicy | None = None,
     ) -> None:
         self._interpreters = {interpreter.minor_version: interpreter for interpreter in interpreters}
         self._default_python = default_python
         self._limits = default_limits
         self._pool_size = pool_size
+        self._insecure_allow = insecure_allow
         self._identities = choose_identities()
+        self._network = Network(egress or EgressPolicy(), self._identities)
+        self._network_failure: str | None = None
         self._boxes: dict[str, Box] = {}
         self._pools: dict[str, deque[NativeSandbox]] = {version: deque() for version in self._interpreters}
         self._starting = {version: asyncio.Lock() for version in self._interpreters}
@@ -47,6 +62,20 @@ class NativeBackend:
     def interpreters(self) -> Sequence[Interpreter]:
         """Newest first."""
         return tuple(self._interpreters.values())
+
+    @property
+    def findings(self) -> Sequence[Finding]:
+        """How each boundary stood when the default interpreter's box was started."""
+        return self._boxes[self._first_version].findings
+
+    @property
+    def _first_version(self) -> str:
+        return self._default_python if self._default_python in self._interpreters else next(iter(self._interpreters))
+
+    @property
+    def network_unavailable(self) -> str | None:
+        """Why it can give no network, with what to change; None where it can. Known once it is started."""
+        return self._network.unavailable or self._network_failure
 
     @property
     def has_cgroups(self) -> bool:
@@ -62,10 +91,10 @@ class NativeBackend:
         try:
             self._cgroups = CgroupTree(find_hierarchies())
         except OSError as error:
-            log.warning("no cgroups, limits are weaker", reason=str(error))
-        version = self._default_python if self._default_python in self._interpreters else next(iter(self._interpreters))
-        await self._refill(version)
+            log.info("no cgroups", reason=str(error))
         self._spawn(self._watch())
+        await self._refill(self._first_version)
+        await self._try_network()
 
     async def acquire(self, spec: ExecutionSpec) -> NativeSandbox:
         """One from the pool, else one made now; see `Backend.acquire`."""
@@ -82,14 +111,7 @@ class NativeBackend:
         if spec.python not in self._refilling:
             self._refilling.add(spec.python)
             self._spawn(self._refill(spec.python))
-        try:
-            await sandbox.set_limits(spec, PROCESSES_MAX)
-        except BaseException as error:
-            await sandbox.destroy()
-            if not isinstance(error, OSError):
-                raise
-            raise BackendError(f"the limits could not be set: {error}") from error
-        return sandbox
+        return await self._with_limits(sandbox, spec)
 
     async def close(self) -> None:
         """See `Backend.close`."""
@@ -110,10 +132,53 @@ class NativeBackend:
         async with self._starting[version]:
             box = self._boxes.get(version)
             if box is None or not box.is_alive:
-                box = Box(self._interpreters[version], self._identities, PROCESSES_MAX)
+                box = Box(self._interpreters[version], self._identities, PROCESSES_MAX, self._network.policy)
                 await box.start()
-                self._boxes[version] = box
+                self._boxes[version] = box  # to be closed with the others, whatever comes now
+                await self._try_boundaries(box)
             return box
+
+    async def _try_boundaries(self, box: Box) -> None:
+        """Before anybody's code runs in a box: see that it holds, or close it and say what to change."""
+        box.findings = await examine(partial(self._make_in, box), PROCESSES_MAX)
+        for finding in box.findings:
+            if not is_accepted(finding, self._insecure_allow):
+                await box.close()
+                raise BackendError(explain(finding))
+        if short := {
+            finding.boundary.name: finding.state.value for finding in box.findings if finding.state != State.OK
+        }:
+            log.warning("not every boundary is at its full strength: see `python-executor doctor`", **short)
+
+    async def _try_network(self) -> None:
+        """Once for real: the programs may be there, and the kernel's part not."""
+        if self._network.unavailable is None:
+            try:
+                sandbox = await self._make_in(self._boxes[self._first_version], probe_spec(network=True))
+                await sandbox.destroy()
+            except BackendError as error:
+                self._network_failure = str(error)
+        if self.network_unavailable:
+            log.info("no network can be given to code", reason=self.network_unavailable)
+
+    async def _make_in(self, box: Box, spec: ExecutionSpec) -> NativeSandbox:
+        sandbox = await box.make(self._make_cgroup(), self._limits.file_system_bytes)
+        return await self._with_limits(sandbox, spec)
+
+    async def _with_limits(self, sandbox: NativeSandbox, spec: ExecutionSpec) -> NativeSandbox:
+        """The sandbox with the spec's limits in force, and its network; destroyed where that fails."""
+        what = "its limits"
+        try:
+            await sandbox.set_limits(spec, PROCESSES_MAX)
+            if spec.network:
+                what = "its network"
+                await sandbox.attach(self._network.uplink())
+        except BaseException as error:
+            await sandbox.destroy()
+            if not isinstance(error, OSError):
+                raise
+            raise BackendError(f"the sandbox could not be given {what}: {str(error) or 'timed out'}") from error
+        return sandbox
 
     def _make_cgroup(self) -> Cgroup | None:
         if self._cgroups is None:
@@ -126,6 +191,7 @@ class NativeBackend:
                 memory_bytes=self._limits.memory_mb * MEBIBYTE,
                 processes=PROCESSES_MAX,
                 cpu_shares=self._limits.cpu_shares,
+                cpus=self._limits.cpus,
             )
         except OSError as error:
             if cgroup is not None:

@@ -12,16 +12,20 @@ import json
 import os
 import signal
 import socket
+import struct
 import subprocess
 import sys
 from collections import deque
+from collections.abc import Sequence
 from contextlib import suppress
 from importlib.resources import as_file, files
 from typing import NamedTuple
 
 from ...guest import frames
+from ...model.egress import EgressPolicy
 from ...model.errors import BackendError
 from ...model.events import Usage
+from ...model.isolation import Finding, Isolation
 from ...model.spec import Interpreter
 from . import seccomp
 from .cgroups import Cgroup
@@ -34,14 +38,17 @@ START_TIMEOUT = 30.0  # seconds; a box takes about 0.2
 MAKE_TIMEOUT = 10.0  # seconds; a sandbox takes a few milliseconds
 OOM_SCORE_ADJ = 900
 INODES = 1 << 17
-NO_NAMESPACES = (
-    "user namespaces must be allowed: see the sysctls user.max_user_namespaces, kernel.unprivileged_userns_clone and "
-    "kernel.apparmor_restrict_unprivileged_userns, or the seccomp profile of the container"
-)
+HINTS = {  # by a word of what failed
+    "unshare": "user namespaces must be allowed: see the sysctls user.max_user_namespaces, "
+    "kernel.unprivileged_userns_clone and kernel.apparmor_restrict_unprivileged_userns, or the seccomp profile of the "
+    "container (docs/containers.md)",
+    "mount proc": "a container must show its /proc without masks, as with systempaths=unconfined (docs/containers.md)",
+    "sethostname": "the seccomp profile of the container must allow it (docs/containers.md)",
+}
 RLIMITS = {
     "RLIMIT_CORE": 1,  # bytes; 0 would still start a core_pattern program of the host's
     "RLIMIT_MEMLOCK": 8 << 20,
-    "RLIMIT_MSGQUEUE": 64 << 10,
+    "RLIMIT_MSGQUEUE": 128 << 10,  # a queue as POSIX makes it by default takes 82 KiB
     "RLIMIT_SIGPENDING": 1024,
 }
 PRELOAD = (
@@ -63,10 +70,12 @@ class Answer(NamedTuple):
 class Box:
     """A zygote and what is forked from it."""
 
-    def __init__(self, interpreter: Interpreter, identities: Identities, processes: int) -> None:
+    def __init__(self, interpreter: Interpreter, identities: Identities, processes: int, egress: EgressPolicy) -> None:
         self.interpreter = interpreter
+        self._egress = egress
         self._identities = identities
         self._processes = processes
+        self.findings: Sequence[Finding] = ()  # how its boundaries stood, once they have been tried
         self._number = 0
         self._free_uids = deque(range(1, identities.count) if identities.has_own_uids else ())
         self._sandboxes: dict[int, NativeSandbox] = {}
@@ -81,6 +90,11 @@ class Box:
         """Whether it can still make sandboxes."""
         return self._control is not None
 
+    @property
+    def isolation(self) -> Isolation:
+        """The findings, as results show them."""
+        return {finding.boundary.name: finding.state for finding in self.findings}
+
     async def start(self) -> None:
         """Start the zygote; BackendError says which step of the box failed, and how."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -93,7 +107,7 @@ class Box:
             self._end_guardian()
             if not isinstance(error, (OSError, TimeoutError)):
                 raise
-            hint = f"; {NO_NAMESPACES}" if "unshare" in str(error) else ""
+            hint = next((f"; {hint}" for word, hint in HINTS.items() if word in str(error)), "")
             raise BackendError(f"no box for Python {self.interpreter.version}: {error}{hint}") from error
         finally:
             theirs.close()
@@ -111,7 +125,10 @@ class Box:
             )
         theirs.close()
         plan = plan_box(
-            self.interpreter, has_own_uids=self._identities.has_own_uids, oom_score_adj=OOM_SCORE_ADJ
+            self.interpreter,
+            has_own_uids=self._identities.has_own_uids,
+            oom_score_adj=OOM_SCORE_ADJ,
+            nameservers=self._egress.nameservers,
         ).message()
         data = json.dumps(plan).encode()
         await loop.sock_sendall(ours, len(data).to_bytes(8, "big"))
@@ -127,7 +144,10 @@ class Box:
         """Wait until each word has come, in any order; the pidfd of the zygote comes with one of them."""
         while words:
             await readable(ours.fileno())
-            word, fds, _, _ = socket.recv_fds(ours, 4096, 1)
+            try:
+                word, fds, _, _ = socket.recv_fds(ours, 4096, 1)
+            except ConnectionResetError:  # it died with packets of ours unread; its own last words come after this
+                word, fds, _, _ = socket.recv_fds(ours, 4096, 1)
             if fds:
                 self._zygote = fds[0]
             if word not in words:
@@ -229,23 +249,31 @@ class Box:
             return
         except OSError:
             packet, fds = b"", []
-        if len(packet) < frames.HEADER.size:
+        try:
+            self._understand(packet, fds)
+        except struct.error:  # an empty packet, too: the zygote is gone, or not itself any more
             self._lose()
-            return
+        for fd in fds:  # of a sandbox that nobody waits for any more
+            with suppress(OSError):  # it has ended, or is no process at all
+                signal.pidfd_send_signal(fd, signal.SIGKILL)
+            os.close(fd)
+
+    def _understand(self, packet: bytes, fds: list[int]) -> None:
+        """Tell whom it concerns; descriptors that are handed on are taken off the list. Raises `struct.error`."""
         kind, number = frames.HEADER.unpack_from(packet)
-        body = packet[frames.HEADER.size :]
+        body, answer = packet[frames.HEADER.size :], self._answer
         if kind == frames.EXITED and number in self._sandboxes:
             status, cpu_ms, peak = frames.EXITED_BODY.unpack(body)
             self._sandboxes[number].user_process_ended(status, Usage(cpu_ms, peak))
-        elif self._answer is not None and self._answer.number == number and not self._answer.fds.done():
-            if kind == frames.DONE and (fds or self._answer.kind != frames.MAKE):
-                self._answer.fds.set_result(fds)
-                return
-            self._answer.fds.set_exception(OSError(body.decode(errors="replace") or "too many open files"))
-        for fd in fds:  # of a sandbox that nobody waits for any more
-            with suppress(ProcessLookupError):
-                signal.pidfd_send_signal(fd, signal.SIGKILL)
-            os.close(fd)
+        elif answer is not None and answer.number == number and not answer.fds.done():
+            if kind == frames.DONE and answer.kind != frames.MAKE:
+                answer.fds.set_result([])
+            elif kind == frames.DONE and fds and is_process(fds[0]):
+                answer.fds.set_result([fds.pop()])
+            else:
+                answer.fds.set_exception(
+                    OSError(body.decode(errors="replace") or "no process came; too many open files?")
+                )
 
     def _lose(self) -> None:
         """The zygote is dying, and with it all that runs in the box; the guardian stays until it has reaped it."""
@@ -287,6 +315,15 @@ class Box:
         for sandbox in list(self._sandboxes.values()):
             sandbox.box_died()
             await sandbox.destroy()
+
+
+def is_process(fd: int) -> bool:
+    """Whether it is the pidfd of a process that lives."""
+    try:
+        signal.pidfd_send_signal(fd, 0)
+    except OSError:
+        return False
+    return True
 
 
 async def readable(fd: int) -> None:

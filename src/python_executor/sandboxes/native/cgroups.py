@@ -24,6 +24,7 @@ from ...model.events import Usage
 
 PREFIX = "python-executor-"
 SOCKET_BUFFERS_MAX = 16 << 20  # bytes; v1 counts them apart from the rest, v2 with it
+CPU_PERIOD = 100_000  # microseconds
 NEEDED = frozenset({"memory", "pids", "cpu"})
 
 
@@ -81,7 +82,8 @@ class Cgroup:
         self._directories = directories
         self._by_controller = {name: path for path, tree in directories.items() for name in tree.controllers}
         self._version = {name: tree.version for tree in directories.values() for name in tree.controllers}
-        self._limits: tuple[int, int, int] | None = None
+        self._limits: tuple[int, int, int, float | None] | None = None
+        self._has_quota = False
         try:
             for path in directories:
                 path.mkdir()
@@ -90,9 +92,9 @@ class Cgroup:
             raise
         self._oom_kills_before = self._count_oom_kills()
 
-    def set_limits(self, *, memory_bytes: int, processes: int, cpu_shares: int) -> None:
-        """Bound what the group may use, swap included; the CPU share is a weight."""
-        wanted = (memory_bytes, processes, cpu_shares)
+    def set_limits(self, *, memory_bytes: int, processes: int, cpu_shares: int, cpus: float | None = None) -> None:
+        """Bound what the group may use, swap included; the CPU share is a weight, `cpus` a quota or None."""
+        wanted = (memory_bytes, processes, cpu_shares, cpus)
         if wanted == self._limits:
             return
         self._limits = wanted
@@ -110,6 +112,19 @@ class Cgroup:
             self._write("cpu", "cpu.shares", max(2, cpu_shares))
         else:
             self._write("cpu", "cpu.weight", weight_from_shares(cpu_shares))
+        self._set_quota(cpus)
+
+    def _set_quota(self, cpus: float | None) -> None:
+        """Microseconds in each period; a new group has none, which is left alone."""
+        if cpus is None and not self._has_quota:
+            return
+        self._has_quota = cpus is not None
+        quota = max(1000, round(cpus * CPU_PERIOD)) if cpus else None  # the kernel takes no less
+        if self._version["cpu"] == 1:
+            self._write("cpu", "cpu.cfs_period_us", CPU_PERIOD)
+            self._write("cpu", "cpu.cfs_quota_us", quota or -1)
+        else:
+            self._write("cpu", "cpu.max", f"{quota or 'max'} {CPU_PERIOD}")
 
     def open_to_join(self) -> list[int]:
         """Descriptors; a process that writes "0" to each has joined. The caller closes them."""
@@ -117,6 +132,20 @@ class Cgroup:
         return [
             os.open(path / name[tree.version], os.O_WRONLY | os.O_CLOEXEC) for path, tree in self._directories.items()
         ]
+
+    def add(self, pid: int) -> None:
+        """Put a process of one thread into the group."""
+        joins = self.open_to_join()
+        try:
+            for fd in joins:
+                os.write(fd, str(pid).encode())
+        finally:
+            for fd in joins:
+                os.close(fd)
+
+    def controllers(self) -> set[str]:
+        """Those that have a process of the sandbox in their group."""
+        return {name for name in self._by_controller if self._read(name, "cgroup.procs").strip()}
 
     def was_out_of_memory(self) -> bool:
         """Whether the kernel has killed a process of the group for its memory."""
@@ -161,7 +190,7 @@ class Cgroup:
         except FileNotFoundError:
             return ""
 
-    def _write(self, controller: str, name: str, value: int) -> None:
+    def _write(self, controller: str, name: str, value: int | str) -> None:
         fd = os.open(self._by_controller[controller] / name, os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC)  # never making it
         try:
             os.write(fd, str(value).encode())
@@ -252,7 +281,8 @@ def sweep(directory: Path) -> None:
 
 
 def _remove_tree(own: Path) -> None:
-    for group in [*own.glob("*/"), own]:
+    """With all below it: a server may have run inside of a sandbox's group, as in a test of ours."""
+    for group in [*sorted(own.glob("**/"), reverse=True)]:
         for pid in _processes(group):
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 PREFERRED_BASE = 0x70000000  # unused by distributions, by /etc/subuid's habits and by systemd's ranges
 WANTED = 1 << 16
+NEEDED = "root needs CAP_SETUID and CAP_SETGID: grant both, or run the server as another user"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +29,11 @@ class Identities:
         if not self.has_own_uids:
             proc.joinpath("setgroups").write_text("deny")
         gid_base = self.base if self.has_own_uids else os.getegid()
-        proc.joinpath("uid_map").write_text(f"0 {self.base} {self.count}")
-        proc.joinpath("gid_map").write_text(f"0 {gid_base} {self.count}")
+        for name, base in (("uid_map", self.base), ("gid_map", gid_base)):
+            try:
+                proc.joinpath(name).write_text(f"0 {base} {self.count}")
+            except PermissionError as error:
+                raise PermissionError(error.errno, f"{name}: {error.strerror}; {NEEDED}") from error
 
 
 def choose_identities(uid_map: Path = Path("/proc/self/uid_map")) -> Identities:

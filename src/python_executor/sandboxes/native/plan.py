@@ -1,21 +1,23 @@
 """What a box is made of, as data: computed here without privilege, carried out by guest/box.py.
 
-The root holds only what Python needs. Of the host it shows, read-only, `/usr/bin`, `/usr/lib` and their like, zone data
-and the interpreter; never `/usr/local`, `/home`, the host's `/etc` or any file that is somebody's own. Of an
-interpreter from elsewhere its binary and libraries appear below `/python`, nothing else of its prefix. Packages
-installed into an interpreter are hidden: they are the operator's.
+The root holds only what Python needs. Of the host it shows, read-only, `/usr/bin`, `/usr/lib` and their like, zone
+data, the certificates of authorities and the interpreter; never `/usr/local`, `/home`, anything else of the host's
+`/etc` or any file that is somebody's own. Of an interpreter from elsewhere its binary and libraries appear below
+`/python`, nothing else of its prefix. Packages installed into an interpreter are hidden: they are the operator's.
 """
 
 from __future__ import annotations
 
 import os
 from base64 import b64encode
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from importlib.resources import files
+from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
+from ...model.egress import OWN_RESOLVER
 from ...model.spec import Interpreter
 from . import pause
 
@@ -25,6 +27,17 @@ PAUSE_PATH = "/guest/pause"
 _GUEST_FILES = ("entry.py", "frames.py", "intake.py", "kernel.py", "runner.py", "zygote.py")
 _SYSTEM_DIRECTORIES = ("/usr/bin", "/usr/lib", "/usr/lib32", "/usr/lib64", "/usr/libx32", "/usr/share/zoneinfo")
 _SYSTEM_LINKS = ("/bin", "/lib", "/lib32", "/lib64", "/libx32")  # directories of their own on an unmerged system
+_CERTIFICATES = (  # of authorities, where distributions keep them; private keys are beside them, and stay there
+    "/etc/ssl/certs",
+    "/etc/ssl/cert.pem",
+    "/etc/ssl/ca-bundle.pem",
+    "/usr/share/ca-certificates",
+    "/etc/ca-certificates/extracted",
+    "/etc/pki/tls/certs",
+    "/etc/pki/tls/cert.pem",
+    "/etc/pki/ca-trust/extracted",
+    "/var/lib/ca-certificates",
+)
 _DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
 _MOUNT_POINTS = ("/dev/pts", "/dev/shm", "/proc", "/root", "/run", "/tmp", "/var/tmp", "/work")  # noqa: S108
 _DEVICE_LINKS = (
@@ -41,8 +54,14 @@ _ETC = {
     "/etc/group": "root:x:0:\nsandbox:x:1000:\nnogroup:x:65534:\n",
     "/etc/hosts": "127.0.0.1 localhost sandbox\n::1 localhost\n",
     "/etc/hostname": "sandbox\n",
-    "/etc/nsswitch.conf": "passwd: files\ngroup: files\nhosts: files dns\n",
-    "/etc/resolv.conf": "",
+    "/etc/nsswitch.conf": "passwd: files\ngroup: files\nhosts: files dns\nservices: files\nprotocols: files\n",
+    "/etc/services": "ftp 21/tcp\nssh 22/tcp\ntelnet 23/tcp\nsmtp 25/tcp mail\ndomain 53/tcp\ndomain 53/udp\n"
+    "http 80/tcp www\npop3 110/tcp\nntp 123/udp\nimap2 143/tcp imap\nhttps 443/tcp\nhttps 443/udp\nimaps 993/tcp\n"
+    "pop3s 995/tcp\n",
+    "/etc/protocols": "ip 0 IP\nicmp 1 ICMP\ntcp 6 TCP\nudp 17 UDP\nipv6 41 IPv6\nipv6-icmp 58 IPv6-ICMP\n",
+    "/etc/fonts/fonts.conf": '<fontconfig><dir>/usr/share/fonts</dir><cachedir prefix="xdg">fontconfig</cachedir>'
+    "</fontconfig>\n",
+    "/etc/ssl/openssl.cnf": "[req]\ndistinguished_name = req_distinguished_name\n[req_distinguished_name]\n",
 }
 _LDCONFIG = "/sbin/ldconfig"
 
@@ -57,7 +76,7 @@ class BoxPlan:
     symlinks: tuple[tuple[str, str], ...]  # target, path
     files: dict[str, str]
     hidden: tuple[str, ...]  # directories that an empty one is mounted over
-    ldconfig: str | None  # program that makes the loader find a libpython of the interpreter's own
+    ldconfig: str | None  # program that makes the loader's cache: for a libpython of the interpreter's own, and ctypes
     has_own_uids: bool  # the box's uids are a range of the host's, not just the server's own
     oom_score_adj: int
     directories: tuple[str, ...] = _MOUNT_POINTS
@@ -76,20 +95,30 @@ class BoxPlan:
         return [f"{target} shows {source}, read-only" for source, target in self.binds]
 
 
-def plan_box(interpreter: Interpreter, *, has_own_uids: bool, oom_score_adj: int) -> BoxPlan:
+def plan_box(
+    interpreter: Interpreter,
+    *,
+    has_own_uids: bool,
+    oom_score_adj: int,
+    nameservers: Iterable[IPv4Address] = (OWN_RESOLVER,),
+) -> BoxPlan:
     """The box for one interpreter."""
     python, binds, hidden = _interpreter(interpreter)
     system_binds, links = _system()
-    has_own_library = any("/libpython" in target for _, target in binds)
     names = [(python, f"{PYTHON_PREFIX}/bin/{name}") for name in ("python", "python3")]
     return BoxPlan(
         argv=(python, "-u", f"{GUEST_DIRECTORY}/zygote.py"),
         env={"PATH": f"{PYTHON_PREFIX}/bin:/usr/bin:/bin", "HOME": "/work", "LANG": "C.UTF-8"},
         binds=(*system_binds, *binds, *((device, device) for device in _DEVICES)),
         symlinks=(*links, *names, *_alternatives(), *_DEVICE_LINKS),
-        files={**_ETC, "/etc/ld.so.conf": f"{PYTHON_PREFIX}/lib\n", **_guest_files()},
+        files={
+            **_ETC,
+            "/etc/resolv.conf": "".join(f"nameserver {address}\n" for address in nameservers),
+            "/etc/ld.so.conf": f"{PYTHON_PREFIX}/lib\n",
+            **_guest_files(),
+        },
         hidden=hidden,
-        ldconfig=_LDCONFIG if has_own_library and os.path.exists(_LDCONFIG) else None,
+        ldconfig=_LDCONFIG if os.path.exists(_LDCONFIG) else None,
         has_own_uids=has_own_uids,
         oom_score_adj=oom_score_adj,
     )
@@ -109,6 +138,13 @@ def _system() -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
             links.append((os.readlink(path), path))
         elif path in _SYSTEM_LINKS and os.path.isdir(path):
             binds.append((path, path))
+    for path in _CERTIFICATES:
+        if os.path.islink(path):
+            links.append((os.readlink(path), path))
+        elif os.path.exists(path):
+            binds.append((path, path))
+    if os.path.exists(_LDCONFIG):
+        binds.append((os.path.realpath(_LDCONFIG), _LDCONFIG))  # ctypes.util.find_library() asks it
     return binds, links
 
 

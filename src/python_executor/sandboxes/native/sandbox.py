@@ -17,11 +17,13 @@ import signal
 import socket
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...guest import frames
 from ...model.errors import BackendError
 from ...model.events import Event, Exited, Stderr, Stdout, Termination, Usage
+from ...model.isolation import Isolation
 from ...model.spec import MEBIBYTE, DirectoryEntry, ExecutionSpec, FileEntry, SymlinkEntry
 from ..base import Emit
 from . import watch
@@ -31,6 +33,7 @@ from .report import ReportReader
 
 if TYPE_CHECKING:
     from .box import Box
+    from .network import Uplink
 
 REMOVAL_TRIES = 50
 DESTROY_TIMEOUT = 30.0  # seconds; it takes milliseconds, and whoever waits must not wait for ever
@@ -48,6 +51,7 @@ class NativeSandbox:
         self._pipes = pipes
         self._pidfd = pidfd
         self._cgroup = cgroup
+        self._uplink: Uplink | None = None
         self._disk_bytes = disk_bytes
         self._emit: Emit | None = None
         self._memory_bytes = 0
@@ -71,6 +75,11 @@ class NativeSandbox:
         return self._box.interpreter.version
 
     @property
+    def isolation(self) -> Isolation:
+        """How its box's boundaries stood when they were tried."""
+        return self._box.isolation
+
+    @property
     def is_running(self) -> bool:
         """Whether it has been given its spec and has not ended."""
         return self._emit is not None and not self._ended.done()
@@ -79,6 +88,14 @@ class NativeSandbox:
     def is_usable(self) -> bool:
         """Whether it still waits for a spec."""
         return self._emit is None and not self._ended.done() and self._destroyed is None
+
+    def processes(self) -> list[Path]:
+        """Directories in /proc of what is alive in it."""
+        return watch.processes(self._pidfd)
+
+    def controllers(self) -> set[str]:
+        """Whose cgroups hold its processes."""
+        return set() if self._cgroup is None else self._cgroup.controllers()
 
     async def wait_until_ready(self) -> None:
         """Until every boundary is up; OSError says which could not be made."""
@@ -100,8 +117,18 @@ class NativeSandbox:
             await self._box.resize(self._number, disk_bytes)
         if self._cgroup is not None:
             self._cgroup.set_limits(
-                memory_bytes=self._memory_bytes, processes=processes, cpu_shares=spec.limits.cpu_shares
+                memory_bytes=self._memory_bytes,
+                processes=processes,
+                cpu_shares=spec.limits.cpu_shares,
+                cpus=spec.limits.cpus,
             )
+
+    async def attach(self, uplink: Uplink) -> None:
+        """Give it the network, before its code is there; OSError where that failed."""
+        self._uplink = uplink
+        await uplink.attach(self._pidfd)
+        if self._cgroup is not None:
+            self._cgroup.add(uplink.pid)
 
     async def run(self, spec: ExecutionSpec, emit: Emit) -> None:
         """Run the spec; see `Sandbox.run`."""
@@ -154,6 +181,7 @@ class NativeSandbox:
             "env": dict(spec.env),
             "pre_commands": spec.pre_commands,
             "eval_last_expr": spec.eval_last_expr,
+            "file_limit": self._memory_bytes,
             "data_limit": self._memory_bytes if self._cgroup is None else 0,
         }
 
@@ -279,7 +307,10 @@ class NativeSandbox:
             raise BackendError("the sandbox was killed before its code, and not by us")
         if self._status is None:
             return Exited(128 + signal.SIGKILL, Termination.SIGNALED, usage)
-        code = os.waitstatus_to_exitcode(self._status)
+        try:
+            code = os.waitstatus_to_exitcode(self._status)
+        except ValueError:
+            raise BackendError(f"the zygote told of an end that no process can have: {self._status}") from None
         if code < 0:
             return Exited(128 - code, Termination.SIGNALED, usage)
         return Exited(code, Termination.EXITED, usage)
@@ -303,6 +334,8 @@ class NativeSandbox:
     async def _destroy(self) -> None:
         self.kill()
         async with asyncio.timeout(DESTROY_TIMEOUT):
+            if self._uplink is not None:
+                await self._uplink.end()
             await asyncio.shield(self._gone)
         self._end()
         os.close(self._pidfd)

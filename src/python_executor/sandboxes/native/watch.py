@@ -22,26 +22,26 @@ def sample(pause_pidfd: int, memory_limit: int) -> Usage:
     What forked processes still share is counted for each of them at first; only if that comes to more than the limit,
     the kernel is asked for each one's share, which takes it longer.
     """
-    processes = _processes(pause_pidfd)
-    cpu_ms = _sum(_cpu_ms, processes)
-    memory = _sum(_resident_bytes, processes)
+    members = processes(pause_pidfd)
+    cpu_ms = _sum(_cpu_ms, members)
+    memory = _sum(_resident_bytes, members)
     if memory > memory_limit:
-        memory = _sum(_proportional_bytes, processes)
+        memory = _sum(_proportional_bytes, members)
     return Usage(cpu_ms, memory)
 
 
-def _sum(measure: Callable[[Path], int], processes: list[Path]) -> int:
+def _sum(measure: Callable[[Path], int], members: list[Path]) -> int:
     total = 0
-    for process in processes:
+    for process in members:
         with suppress(OSError, ValueError):  # it has just ended
             total += measure(process)
     return total
 
 
-def _processes(pause_pidfd: int) -> list[Path]:
-    """Processes of ours that share the PID namespace of the one behind the pidfd."""
+def processes(pause_pidfd: int) -> list[Path]:
+    """Directories in /proc of all that share the PID namespace of the one behind the pidfd."""
     try:
-        pid = _pid_of(pause_pidfd)
+        pid = pid_of(pause_pidfd)
         namespace = os.stat(f"/proc/{pid}/ns/pid").st_ino
     except OSError:
         return []
@@ -49,14 +49,16 @@ def _processes(pause_pidfd: int) -> list[Path]:
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         try:
-            if process.stat().st_uid in (own, 0) and os.stat(process / "ns/pid").st_ino == namespace:
+            may_look = own == 0 or process.stat().st_uid in (own, 0)
+            if may_look and os.stat(process / "ns/pid").st_ino == namespace:
                 found.append(process)
         except OSError:
             continue
     return found
 
 
-def _pid_of(pidfd: int) -> int:
+def pid_of(pidfd: int) -> int:
+    """The process behind a pidfd."""
     for line in Path(f"/proc/self/fdinfo/{pidfd}").read_text().splitlines():
         if line.startswith("Pid:"):
             return int(line.split()[1])
