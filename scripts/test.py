@@ -42,6 +42,7 @@ def checks() -> None:
         *guest,
         "box.py",
         "zygote.py",
+        "probe.py",
         cwd=ROOT / "src/python_executor/guest",
         env={"MYPYPATH": "."},
     )
@@ -94,11 +95,13 @@ GROUPS: dict[str, Callable[[], None]] = {
     "unit": pytest("tests/unit"),
     "sandbox": pytest("tests/sandbox"),
     "api": pytest("tests/api"),
+    "fuzz": pytest("tests/fuzz"),
     "client": pytest("tests/client"),
     "client-versions": client_versions,
     "end-to-end": pytest("tests/end_to_end"),
 }
 if os.geteuid() == 0:
+    GROUPS["network"] = pytest("tests/network")
     GROUPS["ordinary-user"] = ordinary_user
 
 

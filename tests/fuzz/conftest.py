@@ -1,0 +1,61 @@
+"""How hard to try, and the guest's modules.
+
+Every run tries the same examples, so that a failure is nobody's bad luck. `FUZZ_EXAMPLES=20` in the environment tries
+twenty times as many.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Iterator
+from importlib.resources import files
+from pathlib import Path
+from types import ModuleType
+
+import hypothesis.core
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis.vendor.pretty import RepresentationPrinter
+
+FACTOR = int(os.environ.get("FUZZ_EXAMPLES", "1"))
+GUEST = Path(str(files("python_executor.guest")))
+
+settings.register_profile(
+    "fuzz",
+    derandomize=True,
+    deadline=None,
+    database=None,
+    print_blob=False,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example],
+)
+
+
+def bounded(examples: int) -> settings:
+    """The profile of these tests, with so many examples in an ordinary run."""
+    return settings(settings.get_profile("fuzz"), max_examples=examples * FACTOR)
+
+
+class Bytes(bytes):
+    """Bytes that a report of a failure shows the beginning of."""
+
+    def __repr__(self) -> str:
+        return f"{bytes(self[:2000])!r}" + (f" ... {len(self)} bytes in all" if len(self) > 2000 else "")
+
+
+@pytest.fixture(autouse=True)
+def show_examples(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Schemathesis, whose plugin pytest loads, swaps Hypothesis's printer for one that prints nothing, to be fast."""
+    monkeypatch.setattr(hypothesis.core, "RepresentationPrinter", RepresentationPrinter)
+
+
+@pytest.fixture(scope="module")
+def guest() -> Iterator[dict[str, ModuleType]]:
+    """Modules of the guest by name, as the sandbox has them: top-level, beside each other; gone afterwards."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(GUEST))
+        patch.setattr(sys, "dont_write_bytecode", True)
+        yield {name: importlib.import_module(name) for name in ("intake", "runner")}
+    for path in GUEST.glob("*.py"):
+        sys.modules.pop(path.stem, None)
