@@ -53,7 +53,7 @@ def enter(boundaries: Boundaries, uid: int, file_system: int, fds: List[int], pl
         os.write(control, frames.FAILED + str(error).encode())
         os._exit(125)
     os.write(control, frames.READY)
-    intake.serve(socket.socket(fileno=control), REPORT_FD, plain_modules)
+    intake.serve(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, control), REPORT_FD, plain_modules)
 
 
 def join_cgroups(files: List[int]) -> None:
@@ -65,12 +65,13 @@ def join_cgroups(files: List[int]) -> None:
 def mount_file_systems(file_system: int, uid: int) -> None:
     """One tmpfs behind /work, /tmp and /dev/shm, hidden by the last of them; a /proc and terminals of our own."""
     kernel.move_mount(file_system, "/dev/shm")
+    os.umask(0)
     for name, target, mode in (("work", "/work", 0o755), ("tmp", "/tmp", 0o1777), ("shm", "/dev/shm", 0o1777)):
         path = "/dev/shm/" + name
-        os.mkdir(path)
-        os.chmod(path, mode)
+        os.mkdir(path, mode)
         os.chown(path, uid, uid)
         kernel.mount(path, target, None, kernel.MS_BIND)
+    os.umask(0o022)
     hidden = kernel.MS_NOSUID | kernel.MS_NOEXEC
     kernel.mount("proc", "/proc", "proc", hidden | kernel.MS_NODEV, "subset=pid,hidepid=2")
     kernel.mount("devpts", "/dev/pts", "devpts", hidden, "newinstance,ptmxmode=0666,mode=620,max=64")

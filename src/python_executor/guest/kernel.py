@@ -7,7 +7,7 @@ import errno
 import os
 import platform
 import struct
-from typing import Any
+from typing import Any, Iterator
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _syscall = _libc.syscall
@@ -45,11 +45,10 @@ MOVE_MOUNT_F_EMPTY_PATH = 4
 # <linux/prctl.h>
 PR_SET_PDEATHSIG = 1
 PR_SET_DUMPABLE = 4
+PR_CAPBSET_READ = 23
 PR_CAPBSET_DROP = 24
 PR_SET_NO_NEW_PRIVS = 38
 SECCOMP_SET_MODE_FILTER = 1
-
-_LAST_CAPABILITY = 63  # the kernel answers EINVAL from its own last one on
 
 _SYSCALLS = {  # the same number everywhere since 5.1, older ones differ
     "x86_64": {"pivot_root": 155, "capset": 126, "seccomp": 317},
@@ -149,12 +148,20 @@ def close_from(lowest: int) -> None:
     _check(_syscall(_CLOSE_RANGE, lowest, 0xFFFFFFFF, 0), "close_range")
 
 
+def _capabilities() -> Iterator[ctypes.c_ulong]:
+    number = 0
+    while _libc.prctl(PR_CAPBSET_READ, ctypes.c_ulong(number), 0, 0, 0) >= 0:  # EINVAL beyond the kernel's last one
+        yield ctypes.c_ulong(number)
+        number += 1
+
+
+_CAPABILITIES = list(_capabilities())
+
+
 def drop_bounding_set() -> None:
     """Make sure that no exec can ever give a capability back."""
-    for capability in range(_LAST_CAPABILITY + 1):
-        if _libc.prctl(PR_CAPBSET_DROP, ctypes.c_ulong(capability), 0, 0, 0) < 0:
-            if ctypes.get_errno() == errno.EINVAL:
-                return
+    for capability in _CAPABILITIES:
+        if _libc.prctl(PR_CAPBSET_DROP, capability, 0, 0, 0) < 0:
             _check(-1, "prctl PR_CAPBSET_DROP", str(capability))
 
 

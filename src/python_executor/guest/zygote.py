@@ -48,7 +48,7 @@ for name in ("entry", "frames", "intake", "kernel", "runner"):
 
 CONTROL_FD = 3
 SIOCSIFFLAGS = 0x8914
-IFF_UP_RUNNING = 0x41
+LOOPBACK_UP = struct.pack("16sh22x", b"lo", 0x41)  # struct ifreq: IFF_UP, IFF_RUNNING
 
 
 class Child(NamedTuple):
@@ -75,6 +75,7 @@ class Zygote:
         self.children: dict[int, Child] = {}  # by pidfd
         self.file_systems: dict[int, int] = {}  # by sandbox: descriptor of its tmpfs
         self.outgoing: collections.deque[tuple[bytes, list[int]]] = collections.deque()
+        self.is_blocked = False  # the socket takes no more for now
         self.own_pid_namespace = os.open("/proc/self/ns/pid", os.O_RDONLY)
         self.own_network_namespace = os.open("/proc/self/ns/net", os.O_RDONLY)
 
@@ -121,7 +122,7 @@ class Zygote:
             raise_loopback()
             file_system = kernel.detached_tmpfs(self.boundaries.tmpfs_options(size))
             pause = self.spawn_pause()
-            self.watch(Child(sandbox, pause, is_user=False))
+            pidfd = self.watch(Child(sandbox, pause, is_user=False))
             user = os.fork()
             if user == 0:
                 self.become_user_process(uid, file_system, fds)
@@ -136,7 +137,6 @@ class Zygote:
             kernel.setns(self.own_pid_namespace, kernel.CLONE_NEWPID)
             kernel.setns(self.own_network_namespace, kernel.CLONE_NEWNET)
         self.file_systems[sandbox] = file_system
-        pidfd = next(fd for fd, child in self.children.items() if child.pid == pause)
         self.send(frames.DONE, sandbox, b"", [os.dup(pidfd)])
 
     def spawn_pause(self) -> int:
@@ -151,10 +151,11 @@ class Zygote:
         finally:
             os._exit(125)
 
-    def watch(self, child: Child) -> None:
+    def watch(self, child: Child) -> int:
         pidfd = os.pidfd_open(child.pid)
         self.children[pidfd] = child
         self.epoll.register(pidfd, select.EPOLLIN)
+        return pidfd
 
     def reap(self, pidfd: int) -> None:
         """Take an ended child off the kernel's list, and tell the server if it was a user process."""
@@ -176,10 +177,13 @@ class Zygote:
         """Send what the socket takes; the rest when it takes more."""
         while self.outgoing:
             packet, fds = self.outgoing[0]
+            rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack(f"{len(fds)}i", *fds))] if fds else []
             try:
-                socket.send_fds(self.control, [packet], fds, socket.MSG_DONTWAIT)
+                self.control.sendmsg([packet], rights, socket.MSG_DONTWAIT)
             except BlockingIOError:
-                break
+                self.epoll.modify(self.control, select.EPOLLIN | select.EPOLLOUT)
+                self.is_blocked = True
+                return
             except OSError as error:
                 if error.errno not in (errno.EPIPE, errno.ECONNRESET):
                     raise
@@ -187,13 +191,15 @@ class Zygote:
             self.outgoing.popleft()
             for fd in fds:
                 os.close(fd)
-        self.epoll.modify(self.control, select.EPOLLIN | (select.EPOLLOUT if self.outgoing else 0))
+        if self.is_blocked:
+            self.epoll.modify(self.control, select.EPOLLIN)
+            self.is_blocked = False
 
 
 def raise_loopback() -> None:
     """Bring up `lo` in the network namespace that we are in: `localhost` works inside, alone."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
-        fcntl.ioctl(any_socket, SIOCSIFFLAGS, struct.pack("16sh22x", b"lo", IFF_UP_RUNNING))
+        fcntl.ioctl(any_socket, SIOCSIFFLAGS, LOOPBACK_UP)
 
 
 def harden(limits: dict[str, int]) -> None:
