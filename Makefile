@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := $(shell find src python/src -name '*.py' -o -name '*.tsv') pyproject.toml python/pyproject.toml
 
-.PHONY: help run stop test check bench lock clean
+.PHONY: help run stop test test-all check bench lock clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -21,11 +21,16 @@ stop: ## stop the server that `make run` started
 test: $(VENV)/installed-for-tests ## checks, then both wheels tested as installed (one group: GROUP=unit)
 	@$(BIN)/python scripts/test.py $(if $(GROUP),--only $(GROUP))
 
+test-all: $(VENV)/installed-for-tests ## that and what takes longer: bombs, long fuzzing, each boundary switched off (root)
+	@$(BIN)/python scripts/test.py
+	@$(BIN)/python scripts/test.py --long
+
 check: $(VENV)/installed-for-tests ## format, lint, types, floors
 	@$(BIN)/python scripts/test.py --only checks
 
-bench: $(VENV)/installed-for-tests ## measure against bare `python main.py`, in one run
+bench: $(VENV)/installed-for-tests ## measure against bare `python main.py`, and what each boundary costs
 	@$(BIN)/python benchmarks/bench.py
+	@$(BIN)/python benchmarks/boundaries.py
 
 lock: $(VENV)/installed-for-tests ## take the newest versions into requirements-dev.lock
 	$(BIN)/python -m pip install --quiet uv
