@@ -186,6 +186,12 @@ def test_code_cannot_leave_children_to_the_zygote(run: Run) -> None:
     assert run(code).stdout == "-1\n"
 
 
+def test_a_fork_that_user_code_has_broken_never_goes_on_as_a_zygote(run: Run) -> None:
+    outcome = run("import os, sys\nos._exit = os.abort\nsys.modules.clear()\nprint('broken')")
+    assert (outcome.stdout, outcome.exit_code) == ("broken\n", 0)
+    assert "zygote.py" not in outcome.stderr
+
+
 def test_pause_has_no_descriptor_of_ours(engine: Engine) -> None:
     sandbox = engine.wait(engine.backend.acquire(make_spec("")))
     lines = Path(f"/proc/self/fdinfo/{sandbox._pidfd}").read_text().splitlines()

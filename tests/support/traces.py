@@ -40,9 +40,10 @@ def descendants(root: int) -> set[int]:
 def targets(directory: Path) -> set[str]:
     """Where the links of a directory of /proc lead; some may vanish while one looks."""
     found = set()
-    for link in directory.glob("*"):
-        with suppress(OSError):
-            found.add(os.readlink(link))
+    with suppress(OSError):
+        for link in directory.glob("*"):
+            with suppress(OSError):
+                found.add(os.readlink(link))
     return found
 
 

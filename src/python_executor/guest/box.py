@@ -20,6 +20,7 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
 import base64
 import json
+import resource
 import signal
 import socket
 import subprocess
@@ -50,6 +51,7 @@ def make_box(control: socket.socket, server_pid: int) -> None:
     os.setsid()
     forget_ignored_signals()
     make_first_choice_of_oom_killer(plan["oom_score_adj"])
+    lift_account_limits()
     kernel.unshare(kernel.CLONE_NEWUSER)
     control.send(b"map")
     control.recv(1)
@@ -96,6 +98,15 @@ def forget_ignored_signals() -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
     for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
         signal.signal(number, signal.SIG_DFL)
+
+
+def lift_account_limits() -> None:
+    """What the account may have of these is what all sandboxes of the box may have together; each has its own limit."""
+    for number in (resource.RLIMIT_MSGQUEUE, resource.RLIMIT_SIGPENDING):
+        try:
+            resource.setrlimit(number, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+        except ValueError:
+            pass  # without CAP_SYS_RESOURCE
 
 
 def make_first_choice_of_oom_killer(score: int) -> None:

@@ -13,6 +13,7 @@ PLAIN_MODULES = frozenset(sys.modules)  # in a fresh interpreter: what it needed
 if __name__ == "__main__":
     sys.path.insert(0, __file__.rpartition("/")[0])  # PYTHONSAFEPATH may have left it out
 
+import _thread
 import ast
 import atexit
 import builtins
@@ -31,6 +32,7 @@ FUTURE_FLAGS = 0x1FE0000  # every CO_FUTURE_* of 3.9 to 3.14
 _write = os.write
 _exit = os._exit
 _getpid = os.getpid
+_threads = _thread._count
 
 
 def warm_up() -> None:
@@ -188,7 +190,7 @@ def finish(main: types.ModuleType, code: int) -> int:
     threading = sys.modules.get("threading")
     ignore_errors(getattr(threading, "_shutdown", None))
     ignore_errors(atexit._run_exitfuncs)
-    if sys.modules["_thread"]._count() == 0:  # a daemon thread would see its globals vanish
+    if _threads() == 0:  # a daemon thread would see its globals vanish
         ignore_errors(lambda: clear_globals(main))
     for stream in (sys.stdout, sys.stderr):
         try:

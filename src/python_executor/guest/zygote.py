@@ -47,6 +47,7 @@ for name in ("entry", "frames", "intake", "kernel", "runner"):
     del sys.modules[name]  # a request may bring files of these names
 
 CONTROL_FD = 3
+_exit = os._exit  # user code may replace the other
 SIOCSIFFLAGS = 0x8914
 LOOPBACK_UP = struct.pack("16sh22x", b"lo", 0x41)  # struct ifreq: IFF_UP, IFF_RUNNING
 
@@ -57,6 +58,14 @@ class Child(NamedTuple):
     sandbox: int
     pid: int
     is_user: bool  # the user process, else its pause
+
+
+class Job(NamedTuple):
+    """What a fork has to become."""
+
+    uid: int
+    file_system: int
+    fds: list[int]
 
 
 class Zygote:
@@ -79,8 +88,8 @@ class Zygote:
         self.own_pid_namespace = os.open("/proc/self/ns/pid", os.O_RDONLY)
         self.own_network_namespace = os.open("/proc/self/ns/net", os.O_RDONLY)
 
-    def serve(self) -> None:
-        """Do what packets and ended children ask for, until the server is gone."""
+    def serve(self) -> Job:
+        """Do what packets and ended children ask for, until the server is gone. Returns in forks only."""
         while True:
             for fd, events in self.epoll.poll():
                 if fd in self.children:
@@ -89,9 +98,11 @@ class Zygote:
                 if events & select.EPOLLOUT:
                     self.flush()
                 if events & (select.EPOLLIN | select.EPOLLHUP):
-                    self.receive()
+                    job = self.receive()
+                    if job is not None:
+                        return job
 
-    def receive(self) -> None:
+    def receive(self) -> Job | None:
         """One packet of the server, with the descriptors that came along."""
         packet, fds, _, _ = socket.recv_fds(self.control, frames.PACKET_MAX, 16)
         if not packet:
@@ -100,9 +111,10 @@ class Zygote:
             os.set_inheritable(fd, False)  # recvmsg has made them so; pause must not have them
         kind, sandbox = frames.HEADER.unpack_from(packet)
         body = packet[frames.HEADER.size :]
+        job = None
         try:
             if kind == frames.MAKE:
-                self.make(sandbox, body, fds)
+                job = self.make(sandbox, body, fds)
             elif kind == frames.RESIZE:
                 (size,) = frames.RESIZE_BODY.unpack(body)
                 kernel.reconfigure(self.file_systems[sandbox], {"size": str(size)})
@@ -110,14 +122,15 @@ class Zygote:
         except (OSError, KeyError) as error:
             self.send(frames.REFUSED, sandbox, str(error).encode())
         finally:
-            for fd in fds:
+            for fd in [] if job else fds:  # the fork needs them
                 os.close(fd)
+        return job
 
-    def make(self, sandbox: int, body: bytes, fds: list[int]) -> None:
+    def make(self, sandbox: int, body: bytes, fds: list[int]) -> Job | None:
         """A new sandbox that waits for its spec. `fds`: stdout, stderr, report, control, then its cgroups' files."""
         uid, size = frames.MAKE_BODY.unpack(body)
         kernel.unshare(kernel.CLONE_NEWNET | kernel.CLONE_NEWPID)
-        file_system = pause = -1
+        file_system = pause = user = -1
         try:
             raise_loopback()
             file_system = kernel.detached_tmpfs(self.boundaries.tmpfs_options(size))
@@ -125,7 +138,7 @@ class Zygote:
             pidfd = self.watch(Child(sandbox, pause, is_user=False))
             user = os.fork()
             if user == 0:
-                self.become_user_process(uid, file_system, fds)
+                return Job(uid, file_system, fds)  # back to main(): no frame below user code may know its neighbours
             self.watch(Child(sandbox, user, is_user=True))
         except OSError:
             if file_system >= 0:
@@ -134,22 +147,17 @@ class Zygote:
                 os.kill(pause, signal.SIGKILL)
             raise
         finally:
-            kernel.setns(self.own_pid_namespace, kernel.CLONE_NEWPID)
-            kernel.setns(self.own_network_namespace, kernel.CLONE_NEWNET)
+            if user != 0:
+                kernel.setns(self.own_pid_namespace, kernel.CLONE_NEWPID)
+                kernel.setns(self.own_network_namespace, kernel.CLONE_NEWNET)
         self.file_systems[sandbox] = file_system
         self.send(frames.DONE, sandbox, b"", [os.dup(pidfd)])
+        return None
 
     def spawn_pause(self) -> int:
         """PID 1 of the next child's PID namespace; it inherits nothing, least of all an environment."""
         close = [(os.POSIX_SPAWN_CLOSE, fd) for fd in (0, 1, 2)]
         return os.posix_spawn(self.pause[0], self.pause, {}, file_actions=close)
-
-    def become_user_process(self, uid: int, file_system: int, fds: list[int]) -> None:
-        """In the fork: whatever happens, this never returns into the zygote's loop."""
-        try:
-            entry.enter(self.boundaries, uid, file_system, fds, PLAIN_MODULES)
-        finally:
-            os._exit(125)
 
     def watch(self, child: Child) -> int:
         pidfd = os.pidfd_open(child.pid)
@@ -229,7 +237,12 @@ def main() -> None:
     gc.collect()
     gc.freeze()
     control.send(b"ready")
-    zygote.serve()
+    job, boundaries = zygote.serve(), zygote.boundaries
+    try:
+        del zygote, control, config
+        entry.enter(boundaries, *job, PLAIN_MODULES)
+    finally:
+        _exit(125)  # whatever happens, a fork never goes on as a zygote
 
 
 if __name__ == "__main__":

@@ -184,3 +184,20 @@ def test_personality_is_asked_for_and_not_changed(call):
     assert {call("personality", value) for value in (0, 0xFFFFFFFF, 2**64 - 1)} == {"ALLOW"}
     no_randomization, read_implies_exec, linux32 = 0x0040000, 0x0400000, 0x0008
     assert {call("personality", value) for value in (no_randomization, read_implies_exec, linux32)} == {"EPERM"}
+
+
+def test_memory_is_advised_on_but_never_merged(call):
+    assert {call("madvise", 0, 4096, advice) for advice in (0, 4, 8, 14, 23)} == {"ALLOW"}
+    assert call("madvise", 0, 4096, 12) == "EINVAL"
+    assert (call("prctl", 22), call("prctl", 67, 1)) == ("ALLOW", "EINVAL")
+
+
+def test_the_machines_huge_pages_are_not_to_be_had_and_ordinary_ones_are(call):
+    hugetlb = {"mmap": (0, 4096, 3, 0x40022), "memfd_create": (0, 0x5), "shmget": (0, 4096, 0o5600)}
+    ordinary = {"mmap": (0, 4096, 3, 0x22), "memfd_create": (0, 0x1), "shmget": (0, 4096, 0o1600)}
+    assert {call(name, *arguments) for name, arguments in hugetlb.items()} == {"ENOMEM"}
+    assert {call(name, *arguments) for name, arguments in ordinary.items()} == {"ALLOW"}
+
+
+def test_aio_whose_contexts_are_the_machines_is_refused(call):
+    assert call("io_setup", 1, 0) == "EPERM"

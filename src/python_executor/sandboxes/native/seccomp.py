@@ -5,7 +5,8 @@ with ENOSYS, as on an older kernel, so that libraries fall back. Nothing is kill
 (32-bit calls do not get past it, x32 numbers lie beyond the table) and finds the number in a balanced tree.
 
 Left out on purpose: mounts and new roots, namespaces, keyrings, bpf, perf, io_uring, userfaultfd, ptrace and reading
-other processes' memory, modules, kexec, swap, clocks, host names, file handles, quotas, fanotify, kernel logs.
+other processes' memory, aio (its contexts are counted for the whole machine), huge pages, modules, kexec, swap, clocks,
+host names, file handles, quotas, fanotify, kernel logs.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ _FILES = """
     fadvise64 fallocate fchdir fchmod fchmodat fchmodat2 fchown fchownat fcntl fdatasync fgetxattr flistxattr flock
     fremovexattr fsetxattr fstat fstatfs fsync ftruncate futimesat getcwd getdents getdents64 getxattr inotify_add_watch
     inotify_init inotify_init1 inotify_rm_watch lchown lgetxattr link linkat listxattr llistxattr lremovexattr lseek
-    lsetxattr lstat memfd_create mkdir mkdirat mknod mknodat newfstatat open openat openat2 pipe pipe2 pread64 preadv
+    lsetxattr lstat mkdir mkdirat mknod mknodat newfstatat open openat openat2 pipe pipe2 pread64 preadv
     preadv2 pwrite64 pwritev pwritev2 read readahead readlink readlinkat readv removexattr rename renameat renameat2
     rmdir sendfile setxattr splice stat statfs statx symlink symlinkat sync_file_range tee truncate umask
     unlink unlinkat utime utimensat utimes vmsplice write writev
@@ -30,14 +31,14 @@ _WAITING = """
     eventfd2 poll ppoll pselect6 select signalfd signalfd4
 """
 _MEMORY = """
-    brk get_mempolicy madvise map_shadow_stack membarrier mincore mlock mlock2 mlockall mmap mprotect mremap mseal msync
+    brk get_mempolicy map_shadow_stack membarrier mincore mlock mlock2 mlockall mprotect mremap mseal msync
     munlock munlockall munmap pkey_alloc pkey_free pkey_mprotect remap_file_pages
 """
 _PROCESSES = """
     arch_prctl capget capset execve execveat exit exit_group fork futex futex_requeue futex_wait futex_waitv futex_wake
     get_robust_list get_thread_area getcpu getegid geteuid getgid getgroups getpgid getpgrp getpid getppid getpriority
     getresgid getresuid getrlimit getrusage getsid gettid getuid kill landlock_add_rule landlock_create_ruleset
-    landlock_restrict_self pause pidfd_open pidfd_send_signal prctl prlimit64 process_mrelease restart_syscall rseq
+    landlock_restrict_self pause pidfd_open pidfd_send_signal prlimit64 process_mrelease restart_syscall rseq
     rt_sigaction rt_sigpending rt_sigprocmask rt_sigqueueinfo rt_sigreturn rt_sigsuspend rt_sigtimedwait
     rt_tgsigqueueinfo sched_get_priority_max sched_get_priority_min sched_getaffinity sched_getattr sched_getparam
     sched_getscheduler sched_rr_get_interval sched_setaffinity sched_setattr sched_setparam sched_setscheduler
@@ -52,17 +53,19 @@ _TIME = """
 _TALKING = """
     accept accept4 bind connect getpeername getrandom getsockname getsockopt ioprio_get ioprio_set listen mq_getsetattr
     mq_notify mq_open mq_timedreceive mq_timedsend mq_unlink msgctl msgget msgrcv msgsnd recvfrom recvmmsg recvmsg
-    semctl semget semop semtimedop sendmmsg sendmsg sendto setsockopt shmat shmctl shmdt shmget shutdown
+    semctl semget semop semtimedop sendmmsg sendmsg sendto setsockopt shmat shmctl shmdt shutdown
 """
-_ASYNC_IO = "io_cancel io_destroy io_getevents io_pgetevents io_setup io_submit"
-ALLOWED = frozenset(" ".join((_FILES, _WAITING, _MEMORY, _PROCESSES, _TIME, _TALKING, _ASYNC_IO)).split())
+ALLOWED = frozenset(" ".join((_FILES, _WAITING, _MEMORY, _PROCESSES, _TIME, _TALKING)).split())
 CONDITIONAL = frozenset(
-    {"clone", "clone3", "ioctl", "personality", "socket", "socketpair", "sync", "syncfs"}
-)  # looked at below
+    {"clone", "clone3", "ioctl", "madvise", "memfd_create", "mmap", "personality", "prctl", "shmget", "socket",
+     "socketpair", "sync", "syncfs"}
+)  # fmt: skip  # looked at below
 
 _NAMESPACE_FLAGS = 0x7E020000  # every CLONE_NEW* of clone(2)
 _CLONE_PARENT = 0x8000  # would make a child of the zygote, that nobody waits for
 _TERMINAL_TAKEOVER = (0x5412, 0x541C, 0x5423)  # TIOCSTI, TIOCLINUX, TIOCSETD
+_MADV_MERGEABLE, _PR_SET_MEMORY_MERGE = 12, 67  # pages shared with others by content: a way to feel what they hold
+_MAP_HUGETLB, _MFD_HUGETLB, _SHM_HUGETLB = 0x40000, 0x4, 0o4000  # the machine's reserve, counted by no memory cgroup
 _PERSONALITIES = (0x0, 0xFFFFFFFF)  # Linux's own, and the question which it is
 _AF_UNIX, _AF_INET, _AF_INET6, _AF_NETLINK = 1, 2, 10, 16
 _SOCK_STREAM, _SOCK_DGRAM, _SOCK_SEQPACKET, _SOCK_TYPE_MASK = 1, 2, 5, 0xF
@@ -129,6 +132,16 @@ def _allow_only(argument: int, values: tuple[int, ...], mask: int = 0xFFFFFFFF) 
     return head + b"".join(_if_equal(value, ALLOW) for value in values)
 
 
+def _refuse(argument: int, value: int) -> bytes:
+    """Allow but where the argument is this value, of which the kernel then seems to know nothing."""
+    return _load(_argument(argument)) + _if_equal(value, _fail(errno.EINVAL)) + ALLOW
+
+
+def _refuse_bit(argument: int, mask: int) -> bytes:
+    """Allow where the bit is not set; else there are, so to speak, none of these pages left."""
+    return _load(_argument(argument)) + _and(mask) + _if_equal(0, ALLOW) + _fail(errno.ENOMEM)
+
+
 def _conditions() -> dict[str, bytes]:
     """Code that ends in a return, for each conditional call."""
     no_strangers = _load(_argument(0)) + _and(_NAMESPACE_FLAGS | _CLONE_PARENT) + _if_equal(0, ALLOW) + DENY
@@ -143,6 +156,11 @@ def _conditions() -> dict[str, bytes]:
         "clone": no_strangers,
         "clone3": UNKNOWN,  # its flags lie in memory, where no filter can look; glibc falls back to clone
         "ioctl": no_takeover,
+        "madvise": _refuse(2, _MADV_MERGEABLE),
+        "prctl": _refuse(0, _PR_SET_MEMORY_MERGE),
+        "mmap": _refuse_bit(3, _MAP_HUGETLB),
+        "memfd_create": _refuse_bit(1, _MFD_HUGETLB),
+        "shmget": _refuse_bit(2, _SHM_HUGETLB),
         "personality": _allow_only(0, _PERSONALITIES) + DENY,
         "socket": families + _fail(errno.EAFNOSUPPORT),
         "sync": SUCCEED,  # of the host's disks, which are not the code's to wait for
