@@ -60,7 +60,7 @@ def ordinary_user() -> None:
     killed = (
         "tests/end_to_end/test_leftovers.py::test_a_server_that_is_killed_leaves_no_code_running_and_nothing_behind"
     )
-    paths = ("tests/sandbox", "tests/api", killed)
+    paths = ("-m", "not twin", "tests/sandbox", "tests/api", "tests/abuse", killed)
     home = Path("/tmp/python-executor-ordinary-user")
     home.mkdir(exist_ok=True)
     os.chmod(home, 0o777)
@@ -95,6 +95,7 @@ GROUPS: dict[str, Callable[[], None]] = {
     "unit": pytest("tests/unit"),
     "sandbox": pytest("tests/sandbox"),
     "api": pytest("tests/api"),
+    "abuse": pytest("tests/abuse", *(() if os.geteuid() == 0 else ("-m", "not twin"))),
     "fuzz": pytest("tests/fuzz"),
     "client": pytest("tests/client"),
     "client-versions": client_versions,
@@ -104,17 +105,26 @@ if os.geteuid() == 0:
     GROUPS["network"] = pytest("tests/network")
     GROUPS["ordinary-user"] = ordinary_user
 
+LONG: dict[str, Callable[[], None]] = {  # need root
+    "long fuzzing": lambda: run(PYTHON, *PYTEST, "tests/fuzz", env={"FUZZ_EXAMPLES": "10"}),
+    "bombs": lambda: run(PYTHON, "scripts/bombs.py"),
+    "mutations": lambda: run(PYTHON, "scripts/check-mutations"),
+}
+
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", choices=GROUPS, action="append", help="just this group")
-    chosen = parser.parse_args().only or list(GROUPS)
+    parser.add_argument("--long", action="store_true", help="what takes longer than a change should wait for")
+    options = parser.parse_args()
+    groups = LONG if options.long else GROUPS
+    chosen = options.only or list(groups)
     seconds: dict[str, float] = {}
     for name in chosen:
         print(f"== {name}", flush=True)
         start = time.monotonic()
         try:
-            GROUPS[name]()
+            groups[name]()
         except subprocess.CalledProcessError:
             print(f"== {name} FAILED after {time.monotonic() - start:.0f} s; again: make test GROUP={name}")
             return 1

@@ -1,0 +1,234 @@
+"""Copies of the package with boundaries switched off: what the twins of the abuse suite run on, and the mutation check.
+
+The product itself has no such switches. A mutation is a few exact replacements in its source; one whose text is no
+longer there fails loudly, so that the list moves with the code.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import python_executor
+from python_executor.model.isolation import BY_NAME
+
+Edit = tuple[str, str, str]  # file in the package, text as it stands (once), text without the boundary
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """One boundary, or one layer of it, switched off."""
+
+    boundary: (
+        str  # the name under which the server's own test at its start finds it missing; "" where that can't see it
+    )
+    edits: tuple[Edit, ...]
+
+
+ENTRY, ZYGOTE, BOX, INTAKE = "guest/entry.py", "guest/zygote.py", "guest/box.py", "guest/intake.py"
+NATIVE_BOX, PLAN, CGROUPS = "sandboxes/native/box.py", "sandboxes/native/plan.py", "sandboxes/native/cgroups.py"
+SECCOMP = "sandboxes/native/seccomp.py"
+SANDBOX, BACKEND, REPORT = (f"sandboxes/native/{name}.py" for name in ("sandbox", "backend", "report"))
+RUNNER, LIFECYCLE, EXECUTION = "guest/runner.py", "executions/lifecycle.py", "executions/execution.py"
+
+MUTATIONS: dict[str, Mutation] = {
+    # --- who the code is
+    "nested-user-namespace": Mutation(  # which fills the bounding set anew: below it is nothing to drop
+        "",
+        ((ENTRY, "        nest_user_namespace(uid)\n", ""),
+         (ENTRY, "        kernel.drop_bounding_set()\n", "")),
+    ),
+    "user-namespaces": Mutation(  # neither the box's nor the sandbox's: root of the guard, with all that it may
+        "host-uid",
+        ((BOX, "    kernel.unshare(kernel.CLONE_NEWUSER)\n", ""),
+         (NATIVE_BOX, "        self._identities.map(self._guardian.pid)\n", ""),
+         (ENTRY, "            become(uid)\n", "            pass\n"),
+         (ENTRY, "        nest_user_namespace(uid)\n", ""),
+         (ENTRY, "        kernel.drop_capabilities()\n", ""),
+         (ENTRY, "        kernel.drop_bounding_set()\n", "")),
+    ),
+    "own-uid": Mutation(
+        "host-uid",
+        ((ENTRY, "            become(uid)\n", "            pass\n"),
+         (ENTRY, "        os.chown(path, uid, uid)\n", ""),
+         (ENTRY, "    kernel.unshare(kernel.CLONE_NEWUSER)\n", "    outer = 0\n    kernel.unshare(kernel.CLONE_NEWUSER)\n")),
+    ),
+    "shared-uid": Mutation("", ((NATIVE_BOX, "uid = self._free_uids.popleft() if", "uid = 1 if"),)),
+    "capabilities": Mutation("capabilities", ((ENTRY, "        kernel.drop_capabilities()\n", ""),)),
+    "bounding-set": Mutation("capabilities", ((ENTRY, "        kernel.drop_bounding_set()\n", ""),)),
+    "no-new-privileges": Mutation(
+        "no-new-privileges",
+        ((ZYGOTE, "    kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)\n", ""),
+         (ENTRY, "        kernel.drop_capabilities()\n", ""),
+         (ENTRY, "        boundaries.seccomp.install()\n",
+          "        boundaries.seccomp.install()\n        kernel.drop_capabilities()\n")),
+    ),
+    "no-new-privileges-flag": Mutation(  # with "seccomp", which needs the flag; "no-new-privileges" keeps that
+        "no-new-privileges", ((ZYGOTE, "    kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)\n", ""),)
+    ),
+    "box-user-namespace": Mutation(  # and no quotas, which would be the machine's
+        "",
+        ((BOX, "    kernel.unshare(kernel.CLONE_NEWUSER)\n", ""),
+         (BOX, '    if plan["has_own_uids"]:\n        bound_kernel_quotas()\n', ""),
+         (NATIVE_BOX, "        self._identities.map(self._guardian.pid)\n", "")),
+    ),
+    # --- what it may ask of the kernel
+    "seccomp": Mutation("seccomp", ((ENTRY, "        boundaries.seccomp.install()\n", ""),)),
+    "clone-flags": Mutation("", ((SECCOMP, '        "clone": no_strangers,\n', '        "clone": ALLOW,\n'),)),
+    "socket-families": Mutation("seccomp", ((SECCOMP, '        "socket": families + _fail(errno.EAFNOSUPPORT),\n',
+                                             '        "socket": ALLOW,\n'),)),
+    "terminal-takeover": Mutation("", ((SECCOMP, '        "ioctl": no_takeover,\n', '        "ioctl": ALLOW,\n'),)),
+    "personality": Mutation("", ((SECCOMP, '        "personality": _allow_only(0, _PERSONALITIES) + DENY,\n',
+                                  '        "personality": ALLOW,\n'),)),
+    "architecture": Mutation("", ((SECCOMP, "_instruction(0x15, _AUDIT_ARCH[machine], 1, 0) + DENY",
+                                   "_instruction(0x15, _AUDIT_ARCH[machine], 1, 0) + ALLOW"),)),
+    "default-deny": Mutation("seccomp", ((SECCOMP, "ALLOW if name in ALLOWED else DENY", "ALLOW"),)),
+    # --- what it can see
+    "pid-namespace": Mutation("proc", ((ZYGOTE, "kernel.CLONE_NEWNET | kernel.CLONE_NEWPID", "kernel.CLONE_NEWNET"),)),
+    "processes-of-the-host": Mutation(
+        "pid-namespace",
+        ((ZYGOTE, "kernel.CLONE_NEWNET | kernel.CLONE_NEWPID", "kernel.CLONE_NEWNET"),
+         (BOX, "    kernel.unshare(kernel.CLONE_NEWPID)\n", "")),
+    ),
+    "host-files": Mutation(
+        "own-root",
+        ((PLAN, "*((device, device) for device in _DEVICES))",
+          "*((device, device) for device in _DEVICES), *((path, path) for path in "
+          '("/etc/passwd", "/etc/shadow", "/etc/machine-id", "/root", "/home", "/boot", "/srv", "/opt", "/sys", '
+          '"/usr/local") if os.path.exists(path)))'),),
+    ),
+    "host-paths": Mutation("host-paths", ((BOX, "        overlay(source, target)\n", "        raise OSError\n"),)),
+    "old-root": Mutation("", ((BOX, '    kernel.umount_detach(".")\n', ""),)),
+    "nosuid": Mutation("", ((BOX, "    attributes = kernel.MOUNT_ATTR_NOSUID | (", "    attributes = 0 | ("),)),
+    "own-file-systems": Mutation(  # /work stays its own: what an earlier one left there would stop the next
+        "",
+        ((BOX, '    if plan["ldconfig"]:\n',
+          '    kernel.mount("sandbox", ROOT + "/root", "tmpfs", 0, "mode=0777")\n    if plan["ldconfig"]:\n'),
+         (ENTRY, "    hidden = kernel.MS_NOSUID | kernel.MS_NOEXEC\n",
+          '    kernel.mount("/root", "/tmp", None, kernel.MS_BIND)\n'
+          '    kernel.mount("/root", "/dev/shm", None, kernel.MS_BIND)\n'
+          "    hidden = kernel.MS_NOSUID | kernel.MS_NOEXEC\n")),
+    ),
+    "shared-terminals": Mutation(
+        "",
+        ((BOX, '    if plan["ldconfig"]:\n',
+          '    kernel.mount("devpts", ROOT + "/dev/pts", "devpts", 0, "newinstance,ptmxmode=0666,mode=666")\n'
+          '    if plan["ldconfig"]:\n'),
+         (ENTRY, '    kernel.mount("devpts", "/dev/pts", "devpts", hidden, "newinstance,ptmxmode=0666,mode=620,max=64")\n', "")),
+    ),
+    "reseeding": Mutation("", ((ZYGOTE, "            user = os.fork()\n", "            user = kernel._libc.fork()\n"),)),
+    "ipc-namespace": Mutation("", ((ENTRY, " | kernel.CLONE_NEWIPC", ""),)),
+    "ipc-of-the-host": Mutation(
+        "ipc-namespace",
+        ((ENTRY, " | kernel.CLONE_NEWIPC", ""),
+         (BOX, " | kernel.CLONE_NEWIPC", "")),
+    ),
+    "uts-namespace": Mutation(
+        "uts-namespace",
+        ((ENTRY, " | kernel.CLONE_NEWUTS", ""),
+         (BOX, " | kernel.CLONE_NEWUTS", ""),
+         (BOX, '    kernel.sethostname(plan["hostname"])\n', "")),
+    ),
+    "cgroup-namespace": Mutation(
+        "cgroup-namespace", ((ENTRY, " | kernel.CLONE_NEWCGROUP", ""),)
+    ),
+    "network-namespace": Mutation(
+        "", ((ZYGOTE, "kernel.CLONE_NEWNET | kernel.CLONE_NEWPID", "kernel.CLONE_NEWPID"),)
+    ),
+    "network-of-the-host": Mutation(
+        "network-namespace",
+        ((ZYGOTE, "kernel.CLONE_NEWNET | kernel.CLONE_NEWPID", "kernel.CLONE_NEWPID"),
+         (ZYGOTE, "            raise_loopback()\n", ""),
+         (ZYGOTE, "            kernel.setns(self.own_network_namespace, kernel.CLONE_NEWNET)\n", ""),
+         (BOX, " | kernel.CLONE_NEWNET", "")),
+    ),
+    "mount-namespace": Mutation("", ((ENTRY, "kernel.CLONE_NEWNS | ", ""),)),
+    "proc-options": Mutation("own-root", ((ENTRY, '"subset=pid,hidepid=2"', '""'),)),
+    "own-root": Mutation("own-root", ((PLAN, '("/usr/bin", "/usr/lib"', '("/home", "/usr/local", "/usr/bin", "/usr/lib"'),)),
+    "read-only": Mutation(
+        "", ((BOX, "attributes | kernel.MOUNT_ATTR_RDONLY, recursive=True", "attributes, recursive=True"),)
+    ),
+    "read-only-root": Mutation(
+        "", ((BOX, '    kernel.mount_setattr("/", kernel.MOUNT_ATTR_RDONLY, recursive=False)\n', ""),)
+    ),
+    "devices": Mutation("devices", ((PLAN, '_DEVICES = ("/dev/null",', '_DEVICES = ("/dev/tty", "/dev/null",'),)),
+    "own-terminals": Mutation("", ((ENTRY, '"newinstance,ptmxmode=0666,mode=620,max=64"', '"ptmxmode=0666,mode=620"'),)),
+    "hidden-packages": Mutation("", ((PLAN, "        hidden=hidden,\n", "        hidden=(),\n"),)),
+    "descriptors": Mutation("descriptors", ((ENTRY, "    kernel.close_from(REPORT_FD + 2)\n", ""),)),
+    "control-socket": Mutation("descriptors", ((INTAKE, "    control.close()\n", "    control.detach()\n"),)),
+    "frames": Mutation(
+        "", ((ZYGOTE, "                return Job(uid, file_system, fds)", "                entry.enter(self.boundaries, uid, file_system, fds, PLAIN_MODULES)"),)
+    ),
+    "memory-merging": Mutation("", ((SECCOMP, '        "madvise": _refuse(2, _MADV_MERGEABLE),\n        "prctl": _refuse(0, _PR_SET_MEMORY_MERGE),\n',
+                                     '        "madvise": ALLOW,\n        "prctl": ALLOW,\n'),)),
+    "environment": Mutation(
+        "environment",
+        ((BOX, 'plan["argv"], plan["env"])', 'plan["argv"], {**os.environ, **plan["env"]})'),
+         (NATIVE_BOX, 'stdin=subprocess.DEVNULL, env={}, cwd="/"', 'stdin=subprocess.DEVNULL, cwd="/"')),
+    ),
+    "session": Mutation("session", ((ENTRY, "        os.setsid()\n", ""),)),
+    # --- what it may take
+    "memory": Mutation("memory", ((CGROUPS, "        wanted = (memory_bytes,", "        memory_bytes = 1 << 40\n        wanted = (memory_bytes,"),)),
+    "pids-cgroup": Mutation("", ((CGROUPS, '        self._write("pids", "pids.max", processes)\n', ""),)),
+    "rlimit-nproc": Mutation("", ((ENTRY, "        resource.setrlimit(resource.RLIMIT_NPROC, (boundaries.processes, boundaries.processes))\n", ""),)),
+    "processes": Mutation(
+        "processes",
+        ((CGROUPS, '        self._write("pids", "pids.max", processes)\n', ""),
+         (ENTRY, "        resource.setrlimit(resource.RLIMIT_NPROC, (boundaries.processes, boundaries.processes))\n", "")),
+    ),
+    "cgroup": Mutation("memory", ((ENTRY, "        join_cgroups(cgroups)\n", ""),)),
+    "open-files": Mutation("open-files", ((ENTRY, "        resource.setrlimit(resource.RLIMIT_NOFILE, (OPEN_FILES, OPEN_FILES))\n", ""),)),
+    "disk": Mutation(
+        "disk",
+        ((ENTRY, '"size": str(size), ', ""),
+         (ZYGOTE, '                kernel.reconfigure(self.file_systems[sandbox], {"size": str(size)})\n', "")),
+    ),
+    "inodes": Mutation("", ((ENTRY, '"nr_inodes": str(self.inodes)', '"nr_inodes": "0"'),)),
+    "core-dumps": Mutation("open-files", ((NATIVE_BOX, '    "RLIMIT_CORE": 1,', '    "RLIMIT_CORE": 1 << 40,'),)),
+    "locked-memory": Mutation("", ((NATIVE_BOX, '    "RLIMIT_MEMLOCK": 8 << 20,', '    "RLIMIT_MEMLOCK": 1 << 40,'),)),
+    "message-queues": Mutation("", ((NATIVE_BOX, '    "RLIMIT_MSGQUEUE": 128 << 10,', '    "RLIMIT_MSGQUEUE": 1 << 40,'),)),
+    "signal-queue": Mutation("", ((NATIVE_BOX, '    "RLIMIT_SIGPENDING": 1024,', '    "RLIMIT_SIGPENDING": 1 << 30,'),)),
+    "terminals": Mutation("", ((ENTRY, ',max=64"', '"'),)),
+    "inotify": Mutation("", ((BOX, '(("max_inotify_instances", 16), ("max_inotify_watches", 4096))', "()"),)),
+    "output-cap": Mutation("", ((EXECUTION, "        room = self._limit - len(self._kept)\n", "        room = 1 << 40\n"),)),
+    # --- how it ends, and what it may say of that
+    "wall-clock": Mutation("", ((LIFECYCLE, "timeout=seconds, return_when", "timeout=seconds + 2, return_when"),)),
+    "kill-at-the-end": Mutation(  # half a second later, and what it did until then is read
+        "",
+        ((SANDBOX, "            self._stop_listening()\n            self._kill()\n",
+          "            self._stop_listening()\n            await asyncio.sleep(0.5)\n"),),
+    ),
+    "exit-status": Mutation("", ((SANDBOX, "        code = os.waitstatus_to_exitcode(self._status)\n", "        code = 0\n"),)),
+    "memory-verdict": Mutation(
+        "",
+        ((SANDBOX, "        if self._over_memory or (self._cgroup is not None and self._cgroup.was_out_of_memory()):\n",
+          "        if False:\n"),
+         (BACKEND, "await sandbox.check_memory()", "await asyncio.sleep(0)")),
+    ),
+    "first-decision": Mutation("", ((EXECUTION, "        if self.is_decided:\n            return False\n        self._ending", "        self._ending"),)),
+    "report-checks": Mutation(
+        "", ((REPORT, "if kind not in _LONGEST or not _SHORTEST[kind] <= length <= _LONGEST[kind] or is_second:", "if False:"),)
+    ),
+    "result-cut": Mutation("", ((RUNNER, "+ data[: frames.RESULT_MAX]", "+ data"),)),
+    "name-cut": Mutation("", ((RUNNER, '"replace")[: frames.NAME_MAX]', '"replace")'),)),
+    "reporters-pid": Mutation("", ((RUNNER, "    if _getpid() == own_pid:", "    if True:"),)),
+    "kept-functions": Mutation("", ((RUNNER, "data[_write(report, data) :]", "data[os.write(report, data) :]"),)),
+}  # fmt: skip
+
+
+EVERYTHING = ",".join(BY_NAME)  # what a mutant must be allowed to lack, as `--insecure-allow` takes it
+
+
+def make_mutant(directory: Path, names: Iterable[str]) -> Path:
+    """A copy of the package below `directory`, to be put first on PYTHONPATH."""
+    package = directory / "python_executor"
+    shutil.copytree(Path(python_executor.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__"))
+    for file, old, new in dict.fromkeys(edit for name in names for edit in MUTATIONS[name].edits):
+        path = package / file
+        text = path.read_text()
+        if old == new or text.count(old) != 1:
+            raise AssertionError(f"{', '.join(names)}: {file} has {text.count(old)} times {old!r}")
+        path.write_text(text.replace(old, new))
+    return directory
