@@ -10,10 +10,14 @@ from pathlib import Path
 
 import pytest
 
+from python_executor.model.errors import BackendError
 from python_executor.model.events import Termination
 from python_executor.model.spec import Limits
+from python_executor.sandboxes.native import backend
+from python_executor.sandboxes.native.backend import NativeBackend
 from python_executor.sandboxes.native.sandbox import NativeSandbox
-from tests.sandbox.conftest import Engine, Outcome, make_spec
+from python_executor.sandboxes.native.selftest import _host_uids
+from tests.sandbox.conftest import INTERPRETERS, LIMITS, NEWEST, Engine, Outcome, make_spec
 
 Run = Callable[..., Outcome]
 
@@ -184,6 +188,43 @@ def test_code_cannot_leave_children_to_the_zygote(run: Run) -> None:
         f"import ctypes, os\npid = ctypes.CDLL(None).syscall({clone}, 0x8000 | 17, 0, 0, 0, 0)\nprint(pid)\nos._exit(0)"
     )
     assert run(code).stdout == "-1\n"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="an ordinary user has just one, and results say so")
+def test_sandboxes_that_live_together_have_different_uids(engine: Engine) -> None:
+    async def uids() -> list[set[int]]:
+        sandboxes = [await engine.backend.acquire(make_spec("")) for _ in range(3)]
+        try:
+            return [_host_uids(sandbox) for sandbox in sandboxes]
+        finally:
+            await asyncio.gather(*(sandbox.destroy() for sandbox in sandboxes))
+
+    found = engine.wait(uids())
+    assert [len(each) for each in found] == [1, 1, 1]
+    assert len(set.union(*found)) == 3 and not set.union(*found) & {0, os.geteuid()}
+
+
+def test_a_box_whose_probe_failed_is_not_used_by_the_next_request(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried = []
+
+    async def fail(*_: object) -> None:
+        tried.append(1)
+        raise BackendError("the probe failed")
+
+    async def ask_twice() -> None:
+        other = NativeBackend(INTERPRETERS, default_python=NEWEST, default_limits=LIMITS, pool_size=0)
+        try:
+            for _ in range(2):
+                with pytest.raises(BackendError, match="the probe failed"):
+                    await other.acquire(make_spec(""))
+        finally:
+            await other.close()
+
+    monkeypatch.setattr(backend, "examine", fail)
+    engine.wait(ask_twice())
+    assert len(tried) >= 2
 
 
 def test_a_fork_that_user_code_has_broken_never_goes_on_as_a_zygote(run: Run) -> None:

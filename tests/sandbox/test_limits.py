@@ -9,7 +9,7 @@ import pytest
 
 from python_executor.model.events import Termination
 from python_executor.model.spec import Limits
-from tests.sandbox.conftest import Engine, Outcome
+from tests.sandbox.conftest import Engine, Outcome, make_spec
 
 Run = Callable[..., Outcome]
 QUARTER = Limits(timeout_seconds=30, memory_mb=64, disk_mb=16, cpu_shares=1024, cpus=0.25)
@@ -69,6 +69,16 @@ def test_processes_are_bounded(run: Run) -> None:
     code = "import os, time\ncount = 0\ntry:\n  while count < 2000:\n    if os.fork() == 0: time.sleep(30); os._exit(0)\n" \
         "    count += 1\nexcept BlockingIOError: print('refused', count < 300)"  # fmt: skip
     assert run(code).stdout == "refused True\n"
+
+
+@pytest.mark.usefixtures("needs_cgroups")
+def test_processes_are_counted_by_the_cgroup_as_well(engine: Engine) -> None:
+    sandbox = engine.wait(engine.backend.acquire(make_spec("")))
+    try:
+        assert sandbox._cgroup is not None and sandbox._cgroup._read("pids", "pids.max").strip() == "256"
+        assert "pids" in sandbox.controllers()
+    finally:
+        engine.wait(sandbox.destroy())
 
 
 def test_open_files_are_bounded(run: Run) -> None:

@@ -29,7 +29,7 @@ class Mutation:
 
 ENTRY, ZYGOTE, BOX, INTAKE = "guest/entry.py", "guest/zygote.py", "guest/box.py", "guest/intake.py"
 NATIVE_BOX, PLAN, CGROUPS = "sandboxes/native/box.py", "sandboxes/native/plan.py", "sandboxes/native/cgroups.py"
-SECCOMP = "sandboxes/native/seccomp.py"
+SECCOMP, NETWORK = "sandboxes/native/seccomp.py", "sandboxes/native/network.py"
 SANDBOX, BACKEND, REPORT = (f"sandboxes/native/{name}.py" for name in ("sandbox", "backend", "report"))
 RUNNER, LIFECYCLE, EXECUTION = "guest/runner.py", "executions/lifecycle.py", "executions/execution.py"
 
@@ -145,13 +145,13 @@ MUTATIONS: dict[str, Mutation] = {
          (BOX, " | kernel.CLONE_NEWNET", "")),
     ),
     "mount-namespace": Mutation("", ((ENTRY, "kernel.CLONE_NEWNS | ", ""),)),
-    "proc-options": Mutation("own-root", ((ENTRY, '"subset=pid,hidepid=2"', '""'),)),
+    "proc-options": Mutation("own-root", ((ENTRY, '"subset=pid,hidepid=ptraceable"', '""'),)),
     "own-root": Mutation("own-root", ((PLAN, '("/usr/bin", "/usr/lib"', '("/home", "/usr/local", "/usr/bin", "/usr/lib"'),)),
     "read-only": Mutation(
-        "", ((BOX, "attributes | kernel.MOUNT_ATTR_RDONLY, recursive=True", "attributes, recursive=True"),)
+        "read-only", ((BOX, "attributes | kernel.MOUNT_ATTR_RDONLY, recursive=True", "attributes, recursive=True"),)
     ),
     "read-only-root": Mutation(
-        "", ((BOX, '    kernel.mount_setattr("/", kernel.MOUNT_ATTR_RDONLY, recursive=False)\n', ""),)
+        "read-only", ((BOX, '    kernel.mount_setattr("/", kernel.MOUNT_ATTR_RDONLY, recursive=False)\n', ""),)
     ),
     "devices": Mutation("devices", ((PLAN, '_DEVICES = ("/dev/null",', '_DEVICES = ("/dev/tty", "/dev/null",'),)),
     "own-terminals": Mutation("", ((ENTRY, '"newinstance,ptmxmode=0666,mode=620,max=64"', '"ptmxmode=0666,mode=620"'),)),
@@ -185,9 +185,9 @@ MUTATIONS: dict[str, Mutation] = {
         ((ENTRY, '"size": str(size), ', ""),
          (ZYGOTE, '                kernel.reconfigure(self.file_systems[sandbox], {"size": str(size)})\n', "")),
     ),
-    "inodes": Mutation("", ((ENTRY, '"nr_inodes": str(self.inodes)', '"nr_inodes": "0"'),)),
+    "inodes": Mutation("disk", ((ENTRY, '"nr_inodes": str(self.inodes)', '"nr_inodes": "0"'),)),
     "core-dumps": Mutation("open-files", ((NATIVE_BOX, '    "RLIMIT_CORE": 1,', '    "RLIMIT_CORE": 1 << 40,'),)),
-    "locked-memory": Mutation("", ((NATIVE_BOX, '    "RLIMIT_MEMLOCK": 8 << 20,', '    "RLIMIT_MEMLOCK": 1 << 40,'),)),
+    # Locked memory has no line: most machines give an account 8 MiB, which is what a sandbox has.
     "message-queues": Mutation("", ((NATIVE_BOX, '    "RLIMIT_MSGQUEUE": 128 << 10,', '    "RLIMIT_MSGQUEUE": 1 << 40,'),)),
     "signal-queue": Mutation("", ((NATIVE_BOX, '    "RLIMIT_SIGPENDING": 1024,', '    "RLIMIT_SIGPENDING": 1 << 30,'),)),
     "terminals": Mutation("", ((ENTRY, ',max=64"', '"'),)),
@@ -215,6 +215,9 @@ MUTATIONS: dict[str, Mutation] = {
     "name-cut": Mutation("", ((RUNNER, '"replace")[: frames.NAME_MAX]', '"replace")'),)),
     "reporters-pid": Mutation("", ((RUNNER, "    if _getpid() == own_pid:", "    if True:"),)),
     "kept-functions": Mutation("", ((RUNNER, "data[_write(report, data) :]", "data[os.write(report, data) :]"),)),
+    # --- where it may send to
+    "egress-filter": Mutation("", ((NETWORK, "                await self._load_filter(user, net)\n", ""),)),
+    "own-addresses": Mutation("", ((NETWORK, "ruleset(self._network.policy, own_addresses())", "ruleset(self._network.policy, [])"),)),
 }  # fmt: skip
 
 

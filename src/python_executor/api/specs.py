@@ -101,9 +101,8 @@ class SpecBuilder:
         disabled = config.network_disabled
         wanted = self._settings.default_network if disabled is None else not disabled
         if wanted and self._network_unavailable:
-            raise NetworkUnavailable(
-                f"config.network_disabled false can't be had from this server: {self._network_unavailable}."
-            )
+            what = "the network, which is on by default here," if disabled is None else "config.network_disabled false"
+            raise NetworkUnavailable(f"{what} can't be had from this server: {self._network_unavailable}.")
         return wanted
 
     def _python_for_version(self, version: str) -> str:

@@ -147,6 +147,7 @@ class Source:
     """A file or directory of the host's, held by descriptors."""
 
     def __init__(self, path: str) -> None:
+        path = os.path.realpath(path)  # a link's directory is not the file's
         self.name = os.path.basename(path)
         self.fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
         self.is_directory = os.path.isdir(self.origin)
@@ -193,14 +194,19 @@ def show(source: Source, target: str, *, is_device: bool) -> None:
         os.makedirs(target, exist_ok=True)
     else:
         write_file(target, b"", 0o644)
-    try:
-        if is_device:
-            raise OSError
-        overlay(source, target)
-    except OSError:  # an older kernel, or overlays upon overlays already: the probe tells
+    if is_device or not has_overlaid(source, target):  # an older kernel, or overlays upon overlays: the probe tells
         kernel.mount(source.origin, target, None, kernel.MS_BIND | kernel.MS_REC)
     attributes = kernel.MOUNT_ATTR_NOSUID | (kernel.MOUNT_ATTR_NOEXEC if is_device else kernel.MOUNT_ATTR_NODEV)
     kernel.mount_setattr(target, attributes | kernel.MOUNT_ATTR_RDONLY, recursive=True)
+
+
+def has_overlaid(source: Source, target: str) -> bool:
+    """Whether `overlay()` could be done here."""
+    try:
+        overlay(source, target)
+    except OSError:
+        return False
+    return True
 
 
 def overlay(source: Source, target: str) -> None:
@@ -210,11 +216,15 @@ def overlay(source: Source, target: str) -> None:
     """
     place = target if source.is_directory else ROOT + "/run"
     os.fchdir(source.directory)
-    kernel.mount("box", place, "overlay", kernel.MS_RDONLY, f"lowerdir=.:{ROOT}/run")  # two at least; /run is empty
-    os.chdir("/")
+    try:
+        kernel.mount("box", place, "overlay", kernel.MS_RDONLY, f"lowerdir=.:{ROOT}/run")  # two at least; /run is empty
+    finally:
+        os.chdir("/")
     if not source.is_directory:
-        kernel.mount(f"{place}/{source.name}", target, None, kernel.MS_BIND)
-        kernel.umount_detach(place)
+        try:
+            kernel.mount(f"{place}/{source.name}", target, None, kernel.MS_BIND)
+        finally:
+            kernel.umount_detach(place)
 
 
 def mount_empty(target: str) -> None:

@@ -73,7 +73,7 @@ def mount_file_systems(file_system: int, uid: int) -> None:
         kernel.mount(path, target, None, kernel.MS_BIND)
     os.umask(0o022)
     hidden = kernel.MS_NOSUID | kernel.MS_NOEXEC
-    kernel.mount("proc", "/proc", "proc", hidden | kernel.MS_NODEV, "subset=pid,hidepid=2")
+    kernel.mount("proc", "/proc", "proc", hidden | kernel.MS_NODEV, "subset=pid,hidepid=ptraceable")
     kernel.mount("devpts", "/dev/pts", "devpts", hidden, "newinstance,ptmxmode=0666,mode=620,max=64")
 
 

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import fcntl
 import json
 import os
 import platform
 import resource
 import signal
 import socket
+import struct
 import sys
 import threading
 from typing import Any, Callable, Dict, List
@@ -25,6 +27,7 @@ CALLS = {
 }[platform.machine()]
 CLONE_NEWUSER, CLONE_NEWNS = 0x10000000, 0x20000
 CLONE3, IO_URING_SETUP = 435, 425
+SIOCGIFFLAGS, IFF_UP = 0x8913, 1
 THREADS_MAX, FILES_MAX = 1024, 4096
 OUR_TREES = ("/work", "/tmp", "/dev/shm", "/dev/pts", "/proc")
 HIDDEN = (
@@ -92,34 +95,41 @@ def namespaces() -> Dict[str, str]:
 
 
 def writable() -> List[str]:
-    """Mounts where a file can be made, or the mount itself be opened for writing, and that are not ours."""
+    """Mounts that are not ours and lack the flag, whoever owns what is there."""
     with open("/proc/self/mountinfo") as file:
         points = [line.split(" ")[4] for line in file]
-    found = []
-    for point in points:
-        if point.startswith(OUR_TREES) or point.startswith("/dev/"):
-            continue
-        path = point.rstrip("/") + "/probe" if os.path.isdir(point) else point
-        flags = os.O_WRONLY | (os.O_CREAT if path != point else 0)
-        if outcome(lambda: os.close(os.open(path, flags))) == "done":  # noqa: B023 - called at once
-            found.append(point)
-    return found
+    return [
+        point for point in points if not point.startswith(OUR_TREES) and not os.statvfs(point).f_flag & os.ST_RDONLY
+    ]
 
 
 def mount_kinds() -> List[str]:
-    """File system and source of each mount, as the kernel shows them to anybody."""
+    """File system and source of each mount but devices', as the kernel shows them to anybody."""
     with open("/proc/self/mountinfo") as file:
-        return sorted({" ".join(line.split(" - ")[1].split(" ")[:2]) for line in file})
+        lines = [line for line in file if not line.split(" ")[4].startswith("/dev/")]
+    return sorted({" ".join(line.split(" - ")[1].split(" ")[:2]) for line in lines})
+
+
+def interfaces() -> List[str]:
+    """Those that are up; kernels with tunnels built in put more into each namespace, which carry nothing."""
+    found = []
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+        for _, name in socket.if_nameindex():
+            answer = fcntl.ioctl(any_socket, SIOCGIFFLAGS, struct.pack("16s24x", name.encode()))
+            if struct.unpack_from("16xH", answer)[0] & IFF_UP:
+                found.append(name)
+    return found
 
 
 def descriptors() -> List[int]:
-    return [fd for fd in range(256) if outcome(lambda: os.fstat(fd)) == "done"]  # noqa: B023 - called at once
+    listed = sorted(int(name) for name in os.listdir("/proc/self/fd"))
+    return [fd for fd in listed if outcome(lambda: os.fstat(fd)) == "done"]  # noqa: B023 - but that of the listing
 
 
 def threads() -> int:
     """How many can be there at once."""
     gate = threading.Event()
-    threading.stack_size(64 << 10)
+    threading.stack_size(128 << 10)  # glibc's least on arm64
     started: List[threading.Thread] = []
     try:
         while len(started) < THREADS_MAX:
@@ -169,10 +179,11 @@ def main() -> None:
         "namespaces": namespaces(),
         "calls": system_calls(),
         "processes": sorted(int(name) for name in os.listdir("/proc") if name.isdigit()),
-        "interfaces": [name for _, name in socket.if_nameindex()],
+        "interfaces": interfaces(),
         "reach": reach(),
         "host_name": socket.gethostname(),
         "root": sorted(os.listdir("/")),
+        "run": os.listdir("/run"),
         "hidden": [path for path in HIDDEN if os.path.lexists(path)],
         "writable": writable(),
         "mount_kinds": mount_kinds(),

@@ -27,6 +27,7 @@ INSIDE: dict[str, Any] = {
     "host_name": "sandbox",
     "root": ["bin", "dev", "etc", "proc", "tmp", "usr", "work"],
     "hidden": [],
+    "run": [],
     "mount_kinds": ["overlay box", "proc proc", "tmpfs sandbox"],
     "writable": [],
     "devices": ["null", "pts", "shm", "urandom"],
@@ -92,6 +93,7 @@ BROKEN: list[tuple[str, Callable[[], Seen]]] = [
     ("own-root", lambda: seen(own("mnt"))),
     ("own-root", lambda: seen({"root": ["bin", "srv", "usr"]})),
     ("own-root", lambda: seen({"hidden": ["/etc/shadow"]})),
+    ("own-root", lambda: seen({"run": ["a-directory-of-the-host"]})),
     ("read-only", lambda: seen({"writable": ["/usr/lib"]})),
     ("proc", lambda: seen({"processes": [1, 2, 77]})),
     ("devices", lambda: seen({"devices": ["null", "sda"]})),
@@ -106,6 +108,7 @@ BROKEN: list[tuple[str, Callable[[], Seen]]] = [
     ("open-files", lambda: seen({"core": -1 & 0xFFFFFFFF})),
     ("disk", lambda: seen({"disk": {"bytes": 1 << 40}})),
     ("disk", lambda: seen({"disk": {"over": "done"}})),
+    ("disk", lambda: seen({"disk": {"inodes": 0}})),
 ]
 
 
@@ -135,6 +138,12 @@ def test_an_ordinary_user_without_cgroups_gets_named_weaker_forms_that_the_polic
     assert set(found) == MAY_BE_WEAKER - {"host-paths"} - ({"host-uid"} if os.geteuid() == 0 else set())
     assert set(found.values()) == {State.WEAKER}
     assert all(is_accepted(finding, frozenset()) for finding in judge(weaker))
+
+
+def test_a_kernel_that_tells_no_peak_of_memory_is_weaker_and_accepted() -> None:
+    unknown = seen(probe_end=Exited(137, Termination.SIGNALED, Usage(20, 0)))
+    assert states(unknown) == {"usage": State.WEAKER}
+    assert all(is_accepted(finding, frozenset()) for finding in judge(unknown))
 
 
 def test_a_host_that_shows_its_paths_is_weaker() -> None:

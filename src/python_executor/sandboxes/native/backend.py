@@ -140,11 +140,14 @@ class NativeBackend:
 
     async def _try_boundaries(self, box: Box) -> None:
         """Before anybody's code runs in a box: see that it holds, or close it and say what to change."""
-        box.findings = await examine(partial(self._make_in, box), PROCESSES_MAX)
-        for finding in box.findings:
-            if not is_accepted(finding, self._insecure_allow):
-                await box.close()
-                raise BackendError(explain(finding))
+        try:
+            box.findings = await examine(partial(self._make_in, box), PROCESSES_MAX)
+            for finding in box.findings:
+                if not is_accepted(finding, self._insecure_allow):
+                    raise BackendError(explain(finding))
+        except BaseException:
+            await box.close()  # or the next request would find a box that nobody has tried
+            raise
         if short := {
             finding.boundary.name: finding.state.value for finding in box.findings if finding.state != State.OK
         }:

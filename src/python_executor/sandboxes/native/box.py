@@ -42,7 +42,8 @@ HINTS = {  # by a word of what failed
     "unshare": "user namespaces must be allowed: see the sysctls user.max_user_namespaces, "
     "kernel.unprivileged_userns_clone and kernel.apparmor_restrict_unprivileged_userns, or the seccomp profile of the "
     "container (docs/containers.md)",
-    "mount proc": "a container must show its /proc without masks, as with systempaths=unconfined (docs/containers.md)",
+    "mount proc": "a container must show its /proc without masks, as with systempaths=unconfined (docs/containers.md); "
+    "a systemd unit must do without ProtectKernelTunables=, ProtectKernelLogs= and ProcSubset=",
     "sethostname": "the seccomp profile of the container must allow it (docs/containers.md)",
 }
 RLIMITS = {

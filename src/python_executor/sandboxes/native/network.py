@@ -8,9 +8,11 @@ would reach the host's loopback and its neighbours. What may leave is decided be
 the sandbox's network namespace, for each packet by its destination; routes would not do, SO_BINDTODEVICE gets past
 them. That namespace belongs to the box's user namespace. User code is in one below it and has no rights there.
 
-Both programs run as the box's root, an unprivileged uid, never as the host's; slirp4netns also gives up its files,
-capabilities and most system calls by itself. It is charged to the sandbox's cgroup. It ends with the sandbox, or when
-the server does (`--exit-fd`). If it dies before, this one sandbox has no network any more, and nothing else happens.
+Both programs run as the box's root, an unprivileged uid, never as the host's; slirp4netns also gives up capabilities,
+most system calls and all files but /etc and /run by itself. It is trusted not to be taken over by packets. It is
+charged to the sandbox's cgroup, where there is one, and goes before the server when memory is short. It ends with the
+sandbox, or when the server does (`--exit-fd`). If it dies before, this one sandbox has no network any more, and nothing
+else happens.
 
 Nothing here falls back to another network: where a step fails, the execution does.
 """
@@ -24,12 +26,12 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import structlog
 
 from ...model.egress import EgressPolicy
-from .box import readable
+from .box import OOM_SCORE_ADJ, readable
 from .egress import own_addresses, ruleset
 from .identities import Identities
 from .pipes import read_now
@@ -113,7 +115,7 @@ class Uplink:
         finally:
             status = nft.close()
         if status != 0:
-            raise OSError(f"nft ended with {status}: {nft.said}")
+            raise OSError(f"nft ended with {status}: {nft.said} (the kernel needs nf_tables with inet, reject and ct)")
 
     async def _start(self, user: int, net: int) -> None:
         """Both namespaces are named by our descriptors, which nothing inside the sandbox can change."""
@@ -135,8 +137,7 @@ class Uplink:
         finally:
             for fd in {exiting, ready, theirs} - {-1}:
                 os.close(fd)
-        resource.prlimit(self._slirp.pid, resource.RLIMIT_NOFILE, (OPEN_FILES, OPEN_FILES))
-        resource.prlimit(self._slirp.pid, resource.RLIMIT_CORE, (0, 0))
+        _bound(self._slirp.pid)
 
     async def end(self) -> None:
         """Take it away again; returns once slirp4netns is gone."""
@@ -196,6 +197,14 @@ class Program:
                 os.close(self._pidfd)
                 self._pidfd = None
         return self._process.returncode
+
+
+def _bound(pid: int) -> None:
+    """Limit what slirp4netns may take, and let it go before the server does."""
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (OPEN_FILES, OPEN_FILES))
+    resource.prlimit(pid, resource.RLIMIT_CORE, (0, 0))
+    with suppress(OSError), open(f"/proc/{pid}/oom_score_adj", "w") as file:
+        file.write(str(OOM_SCORE_ADJ))
 
 
 @contextmanager

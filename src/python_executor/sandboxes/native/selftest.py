@@ -18,6 +18,7 @@ from ...model.errors import BackendError
 from ...model.events import Event, Exited, Raised, Stdout, Termination
 from ...model.isolation import BOUNDARIES, Finding, State
 from ...model.spec import MEBIBYTE, ExecutionSpec, FileEntry, FileTree, Limits
+from .box import INODES
 from .sandbox import NativeSandbox
 
 PATIENCE = 20.0  # seconds; it takes a tenth of one
@@ -29,8 +30,7 @@ ROOT = {"bin", "dev", "etc", "guest", "lib", "lib32", "lib64", "libx32", "proc",
         "usr", "var", "work"}  # fmt: skip
 DEVICES = {"fd", "full", "null", "ptmx", "pts", "random", "shm", "stderr", "stdin", "stdout", "urandom", "zero"}
 ENVIRONMENT = {"HOME", "LANG", "PATH"}
-MOUNT_KINDS = {"tmpfs box", "tmpfs empty", "tmpfs sandbox", "overlay box", "proc proc", "devpts devpts",
-               "devtmpfs devtmpfs", "tmpfs tmpfs"}  # fmt: skip  # the last two: of the devices, whatever holds them
+MOUNT_KINDS = {"tmpfs box", "tmpfs empty", "tmpfs sandbox", "overlay box", "proc proc"}
 REFUSED = {"clone3": "ENOSYS", "socket AF_ALG": "EAFNOSUPPORT"}  # all other calls: EPERM
 
 Acquire = Callable[[ExecutionSpec], Awaitable[NativeSandbox]]
@@ -161,7 +161,8 @@ def _user_namespace(seen: Seen) -> Verdict:
 def _host_uid(seen: Seen) -> Verdict:
     own = os.geteuid()
     if own != 0 and own in seen.host_uids:
-        return State.WEAKER, f"every sandbox runs as the server's own uid, {own}"
+        groups = f", and in its {len(os.getgroups())} groups" if os.getgroups() else ""
+        return State.WEAKER, f"every sandbox runs as the server's own uid, {own}{groups}"
     return _missing(len(seen.host_uids) != 1 and f"its processes have the uids {sorted(seen.host_uids)}")
 
 
@@ -198,7 +199,7 @@ def _host_name(seen: Seen) -> Verdict:
 
 
 def _root(seen: Seen) -> Verdict:
-    strange = [*sorted(set(seen.inside["root"]) - ROOT), *seen.inside["hidden"]]
+    strange = [*sorted(set(seen.inside["root"]) - ROOT), *seen.inside["hidden"], *seen.inside["run"]]
     return _missing(
         seen.is_shared("mnt") and "code is in the server's own mount namespace",
         strange and f"code sees {', '.join(strange)}",
@@ -264,8 +265,10 @@ def _cpu(seen: Seen) -> Verdict:
 
 def _usage(seen: Seen) -> Verdict:
     usage = seen.probe_end.usage
-    if not (usage.cpu_ms and usage.memory_peak_bytes):
-        return State.MISSING, "nothing was counted"
+    if not usage.cpu_ms:
+        return State.MISSING, "no processor time was counted"
+    if not usage.memory_peak_bytes:
+        return State.WEAKER, "the kernel tells no peak of memory (memory.peak came with 5.19)"
     return None if "memory" in seen.controllers else (State.WEAKER, "no cgroup: what is seen now and then")
 
 
@@ -278,10 +281,11 @@ def _open_files(seen: Seen) -> Verdict:
 
 
 def _disk(seen: Seen) -> Verdict:
-    size, over = seen.inside["disk"]["bytes"], seen.inside["disk"]["over"]
+    size, over, inodes = (seen.inside["disk"][name] for name in ("bytes", "over", "inodes"))
     most = LIMITS.file_system_bytes
     return _missing(
         size > most and f"files may take {size} bytes, the limit is {most}",
+        not 0 < inodes <= INODES and f"there may be {inodes} files, the limit is {INODES}",
         over != "ENOSPC" and f"a file larger than the disk was made: {over}",
     )
 
