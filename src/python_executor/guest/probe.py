@@ -98,9 +98,14 @@ def writable() -> List[str]:
     """Mounts that are not ours and lack the flag, whoever owns what is there."""
     with open("/proc/self/mountinfo") as file:
         points = [line.split(" ")[4] for line in file]
-    return [
-        point for point in points if not point.startswith(OUR_TREES) and not os.statvfs(point).f_flag & os.ST_RDONLY
-    ]
+    return [point for point in points if not point.startswith(OUR_TREES) and lacks_read_only(point)]
+
+
+def lacks_read_only(point: str) -> bool:
+    try:
+        return not os.statvfs(point).f_flag & os.ST_RDONLY
+    except OSError:
+        return False  # out of reach
 
 
 def mount_kinds() -> List[str]:
