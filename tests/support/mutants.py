@@ -50,7 +50,7 @@ MUTATIONS: dict[str, Mutation] = {
          (ENTRY, "        kernel.drop_bounding_set()\n", "")),
     ),
     "own-uid": Mutation(
-        "host-uid",
+        "",
         ((ENTRY, "            become(uid)\n", "            pass\n"),
          (ENTRY, "        os.chown(path, uid, uid)\n", ""),
          (ENTRY, "    kernel.unshare(kernel.CLONE_NEWUSER)\n", "    outer = 0\n    kernel.unshare(kernel.CLONE_NEWUSER)\n")),
@@ -77,7 +77,7 @@ MUTATIONS: dict[str, Mutation] = {
     # --- what it may ask of the kernel
     "seccomp": Mutation("seccomp", ((ENTRY, "        boundaries.seccomp.install()\n", ""),)),
     "clone-flags": Mutation("", ((SECCOMP, '        "clone": no_strangers,\n', '        "clone": ALLOW,\n'),)),
-    "socket-families": Mutation("seccomp", ((SECCOMP, '        "socket": families + _fail(errno.EAFNOSUPPORT),\n',
+    "socket-families": Mutation("", ((SECCOMP, '        "socket": families + _fail(errno.EAFNOSUPPORT),\n',
                                              '        "socket": ALLOW,\n'),)),
     "terminal-takeover": Mutation("", ((SECCOMP, '        "ioctl": no_takeover,\n', '        "ioctl": ALLOW,\n'),)),
     "personality": Mutation("", ((SECCOMP, '        "personality": _allow_only(0, _PERSONALITIES) + DENY,\n',
@@ -99,7 +99,7 @@ MUTATIONS: dict[str, Mutation] = {
           '("/etc/passwd", "/etc/shadow", "/etc/machine-id", "/root", "/home", "/boot", "/srv", "/opt", "/sys", '
           '"/usr/local") if os.path.exists(path)))'),),
     ),
-    "host-paths": Mutation("host-paths", ((BOX, "        overlay(source, target)\n", "        raise OSError\n"),)),
+    "host-paths": Mutation("", ((BOX, "        overlay(source, target)\n", "        raise OSError\n"),)),
     "old-root": Mutation("", ((BOX, '    kernel.umount_detach(".")\n', ""),)),
     "nosuid": Mutation("", ((BOX, "    attributes = kernel.MOUNT_ATTR_NOSUID | (", "    attributes = 0 | ("),)),
     "own-file-systems": Mutation(  # /work stays its own: what an earlier one left there would stop the next
