@@ -6,18 +6,16 @@ twenty times as many.
 
 from __future__ import annotations
 
-import importlib
 import os
-import sys
 from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import Path
 from types import ModuleType
 
-import hypothesis.core
 import pytest
 from hypothesis import HealthCheck, settings
-from hypothesis.vendor.pretty import RepresentationPrinter
+
+from tests.support.guest import guest_modules
 
 FACTOR = int(os.environ.get("FUZZ_EXAMPLES", "1"))
 GUEST = Path(str(files("python_executor.guest")))
@@ -44,18 +42,8 @@ class Bytes(bytes):
         return f"{bytes(self[:2000])!r}" + (f" ... {len(self)} bytes in all" if len(self) > 2000 else "")
 
 
-@pytest.fixture(autouse=True)
-def show_examples(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Schemathesis, whose plugin pytest loads, swaps Hypothesis's printer for one that prints nothing, to be fast."""
-    monkeypatch.setattr(hypothesis.core, "RepresentationPrinter", RepresentationPrinter)
-
-
 @pytest.fixture(scope="module")
 def guest() -> Iterator[dict[str, ModuleType]]:
-    """Modules of the guest by name, as the sandbox has them: top-level, beside each other; gone afterwards."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(GUEST))
-        patch.setattr(sys, "dont_write_bytecode", True)
-        yield {name: importlib.import_module(name) for name in ("intake", "runner")}
-    for path in GUEST.glob("*.py"):
-        sys.modules.pop(path.stem, None)
+    """Modules of the guest by name."""
+    with guest_modules() as found:
+        yield found

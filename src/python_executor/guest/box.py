@@ -132,7 +132,7 @@ def bound_kernel_quotas() -> None:
             with open("/proc/sys/user/" + name, "w") as file:
                 file.write(str(value))
         except OSError:
-            pass  # read-only here, as below systemd's ProtectKernelTunables: a quota less, not a boundary
+            pass  # a kernel without them: a quota less, not a boundary
 
 
 def become_guardian(control: socket.socket, pause: bytes) -> None:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
 from collections.abc import Iterator
-from importlib.resources import files
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
-GUEST = Path(str(files("python_executor.guest")))
+from tests.support.guest import GUEST, guest_modules
 
 
 @pytest.fixture(scope="session")
@@ -22,13 +19,9 @@ def guest_files() -> list[Path]:
 
 @pytest.fixture(scope="module")
 def modules() -> Iterator[dict[str, ModuleType]]:
-    """Modules of the guest by name; gone from ours afterwards."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(GUEST))
-        patch.setattr(sys, "dont_write_bytecode", True)
-        yield {name: importlib.import_module(name) for name in ("intake", "runner")}
-    for path in GUEST.glob("*.py"):
-        sys.modules.pop(path.stem, None)
+    """Modules of the guest by name."""
+    with guest_modules() as found:
+        yield found
 
 
 @pytest.fixture
