@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from importlib.resources import files
-from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -18,7 +16,6 @@ from hypothesis import HealthCheck, settings
 from tests.support.guest import guest_modules
 
 FACTOR = int(os.environ.get("FUZZ_EXAMPLES", "1"))
-GUEST = Path(str(files("python_executor.guest")))
 
 settings.register_profile(
     "fuzz",
