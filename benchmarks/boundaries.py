@@ -97,7 +97,7 @@ async def engine(counter: Counter) -> dict[str, float]:
     python = chosen().minor_version
     allow = frozenset(os.environ.get("INSECURE_ALLOW", "").split(","))
     backend = NativeBackend(
-        interpreters, default_python=python, default_limits=limits, pool_size=0, insecure_allow=allow
+        interpreters, default_python=python, default_limits=limits, pool_min=0, pool_max=0, insecure_allow=allow
     )
     await backend.start()
     tree = FileTree((FileEntry("main.py", 0o644, 0, len(CODE)),), CODE)

@@ -157,7 +157,7 @@ def main() -> int:
     parser.add_argument("--times", type=int, default=50, help="of each bomb")
     times = parser.parse_args().times
     with tempfile.TemporaryDirectory() as directory:
-        server = ServerProcess(Path(directory), pool_size=1)
+        server = ServerProcess(Path(directory), pool_min=1)
         server.start()
         try:
             return run(server, times)

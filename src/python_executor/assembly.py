@@ -28,7 +28,8 @@ def native_backend(settings: Settings) -> NativeBackend:
         find_interpreters(),
         default_python=settings.default_python,
         default_limits=limits,
-        pool_size=settings.pool_size,
+        pool_min=settings.pool_min,
+        pool_max=settings.pool_max,
         insecure_allow=settings.insecure_allow,
         egress=EgressPolicy(settings.egress_allow, settings.dns_servers),
     )

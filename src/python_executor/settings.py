@@ -26,6 +26,7 @@ BOUNDS = {  # of a default; one that nobody set gives way to them
     "default_memory_mb": ("max_memory_mb", "memory_budget"),
     "default_disk_mb": ("max_disk_mb",),
     "default_cpus": ("max_cpus",),
+    "pool_min": ("pool_max",),
 }
 NAME_SERVERS_MAX = 3
 PYTHON = re.compile(r"\d+\.\d+")
@@ -122,7 +123,8 @@ class Settings(BaseSettings):
         description="Executions that run at once (default: 16 a core).",
     )
     queue_max: int = Field(1000, ge=0, description="Executions that may wait; one more is a 429.")
-    pool_size: int = Field(4, ge=0, description="Sandboxes made ahead for the default interpreter.")
+    pool_min: int = Field(4, ge=0, description="Sandboxes that wait for work, for each interpreter in use.")
+    pool_max: int = Field(64, ge=0, description="Sandboxes that demand may raise that to; 1.5 MiB of memory each.")
     max_output_mb: PositiveInt = Field(10, description="MiB kept of stdout, and of stderr.")
     shutdown_grace: float = Field(10.0, ge=0, description="Seconds that executions get to finish after SIGTERM.")
 

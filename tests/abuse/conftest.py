@@ -62,7 +62,7 @@ class Neighbour:
 @pytest.fixture(scope="session")
 def attacked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     """A server with the defaults but for a pool of one, so that what is left behind is told from what waits."""
-    process = ServerProcess(tmp_path_factory.mktemp("attacked"), pool_size=1)
+    process = ServerProcess(tmp_path_factory.mktemp("attacked"), pool_min=1)
     process.start()
     yield process
     process.stop()

@@ -411,7 +411,7 @@ def test_an_argument_is_one_that_a_process_can_have_or_a_400(attacked_api: Api, 
 def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     """A server with a key, for few at a time."""
     process = ServerProcess(
-        tmp_path_factory.mktemp("small"), api_key="secret", max_concurrent=2, queue_max=5, pool_size=1
+        tmp_path_factory.mktemp("small"), api_key="secret", max_concurrent=2, queue_max=5, pool_min=1
     )
     process.start()
     yield process
@@ -508,7 +508,7 @@ def test_a_page_of_another_site_gets_nothing(attacked_api: Api, headers: list[st
 
 
 def test_its_twin_on_a_server_that_answers_to_that_name_runs(tmp_path_factory: pytest.TempPathFactory) -> None:
-    process = ServerProcess(tmp_path_factory.mktemp("named"), allowed_hosts="evil.example", pool_size=0)
+    process = ServerProcess(tmp_path_factory.mktemp("named"), allowed_hosts="evil.example", pool_max=0)
     process.start()
     try:
         assert status_of(process.url, "Host: evil.example") == 200

@@ -148,7 +148,7 @@ def test_a_foreign_page_cannot_use_a_loopback_server(api: Api) -> None:
 
 
 def test_a_key_is_needed_where_one_is_set(start_server: Callable[..., ServerProcess]) -> None:
-    url = start_server(api_key="s3cret", pool_size=1).url
+    url = start_server(api_key="s3cret", pool_min=1).url
     api = Api(url)
     assert api.get("/health").status_code == 200
     assert_error(api.post_eval({"code": "1"}), 401, "unauthorized")

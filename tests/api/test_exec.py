@@ -184,7 +184,7 @@ def test_someone_who_waits_learns_of_a_kill(api: Api) -> None:
 
 
 def test_a_full_queue_is_a_429_with_retry_after(start_server: Callable[..., ServerProcess]) -> None:
-    api = Api(start_server(max_concurrent=1, queue_max=1, pool_size=1).url)
+    api = Api(start_server(max_concurrent=1, queue_max=1, pool_min=1).url)
     running = api.submit(SLEEP)
     api.until(running, "status", "running")
     waiting = api.submit("print('at last')")
@@ -200,7 +200,7 @@ def test_a_full_queue_is_a_429_with_retry_after(start_server: Callable[..., Serv
 
 
 def test_a_pending_execution_can_be_killed(start_server: Callable[..., ServerProcess]) -> None:
-    api = Api(start_server(max_concurrent=1, pool_size=1).url)
+    api = Api(start_server(max_concurrent=1, pool_min=1).url)
     running, waiting = api.submit(SLEEP), api.submit("print('never')")
     assert api.kill(waiting) == "killed"
     result = api.look(waiting)
@@ -210,7 +210,7 @@ def test_a_pending_execution_can_be_killed(start_server: Callable[..., ServerPro
 
 
 def test_finished_executions_are_forgotten_after_their_time(start_server: Callable[..., ServerProcess]) -> None:
-    api = Api(start_server(cleanup_ttl=1, pool_size=1).url)
+    api = Api(start_server(cleanup_ttl=1, pool_min=1).url)
     execution_id = api.run("print(1)")["execution_id"]
     assert api.look(execution_id)["stdout"] == "1\n"
     time.sleep(1.5)
@@ -222,12 +222,12 @@ def test_results_outlive_the_server_that_made_them(
     start_server: Callable[..., ServerProcess], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     data = tmp_path_factory.mktemp("data")
-    first = start_server(data_dir=data, pool_size=1)
+    first = start_server(data_dir=data, pool_min=1)
     api = Api(first.url)
     finished = api.finished(api.submit("print('kept')"))
     api.close()
     first.stop()
-    again = Api(start_server(data_dir=data, pool_size=1).url)
+    again = Api(start_server(data_dir=data, pool_min=1).url)
     assert again.look(finished["execution_id"]) == finished
     again.close()
 

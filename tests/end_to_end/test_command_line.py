@@ -159,7 +159,7 @@ def test_limits_given_before_the_command_hold(cli: Cli) -> None:
 
 
 def test_a_key_comes_from_the_variable_or_the_url(cli: Cli, start_server: Callable[..., ServerProcess]) -> None:
-    url = start_server(api_key="secret", pool_size=0).url
+    url = start_server(api_key="secret", pool_max=0).url
     refused = cli("--server", url, "eval", "1")
     assert refused.returncode == 125
     assert "PYEXEC_API_KEY" in refused.stderr

@@ -22,7 +22,7 @@ def serve(environment: dict[str, str], *flags: str) -> subprocess.CompletedProce
 
 
 def test_the_second_line_is_the_next_thing_to_type(cli: Cli, start_server: Callable[..., ServerProcess]) -> None:
-    server = start_server(pool_size=0)
+    server = start_server(pool_max=0)
     first, second = [line for line in server.output.splitlines() if not line.startswith("{")][:2]  # the log is JSON
     assert first == f"python-executor is listening on {server.url}"
     words = second.removeprefix("Try it: python-executor ").replace("'", "").split(" ", 3)
@@ -43,7 +43,7 @@ def test_a_port_that_is_taken_is_one_line_and_125(environment: dict[str, str], s
 def test_a_data_directory_that_is_taken_is_one_line_and_125(
     environment: dict[str, str], start_server: Callable[..., ServerProcess], tmp_path: Path
 ) -> None:
-    start_server(data_dir=tmp_path, pool_size=0)
+    start_server(data_dir=tmp_path, pool_max=0)
     done = serve({**environment, "PYEXEC_DATA_DIR": str(tmp_path)}, "--port", "0")
     assert (done.returncode, done.stdout) == (125, "")
     assert done.stderr.count("\n") == 1

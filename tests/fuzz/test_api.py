@@ -25,7 +25,7 @@ SECONDS = 240.0
 KEY = "a-key"
 BOUNDS = {
     "max_timeout": 3, "default_timeout": 3, "max_memory_mb": 512, "default_memory_mb": 64, "memory_budget": 1024,
-    "max_disk_mb": 512, "default_disk_mb": 32, "max_concurrent": 4, "pool_size": 2, "cleanup_ttl": 3600,
+    "max_disk_mb": 512, "default_disk_mb": 32, "max_concurrent": 4, "pool_min": 2, "cleanup_ttl": 3600,
 }  # fmt: skip
 RUNS = ("POST /api/v1/eval", "POST /api/v1/exec/sync", "POST /api/v1/exec/async")
 

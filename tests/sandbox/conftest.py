@@ -86,7 +86,8 @@ class Engine:
             INTERPRETERS,
             default_python=NEWEST,
             default_limits=LIMITS,
-            pool_size=2,
+            pool_min=2,
+            pool_max=4,
             insecure_allow=frozenset(TOLERATED.split(",")),
         )
 

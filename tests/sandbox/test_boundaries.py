@@ -214,7 +214,7 @@ def test_a_box_whose_probe_failed_is_not_used_by_the_next_request(
         raise BackendError("the probe failed")
 
     async def ask_twice() -> None:
-        other = NativeBackend(INTERPRETERS, default_python=NEWEST, default_limits=LIMITS, pool_size=0)
+        other = NativeBackend(INTERPRETERS, default_python=NEWEST, default_limits=LIMITS, pool_min=0, pool_max=0)
         try:
             for _ in range(2):
                 with pytest.raises(BackendError, match="the probe failed"):

@@ -79,7 +79,7 @@ class Guarded:
         self._stack = ExitStack()
         directory = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="guard-")))
         mutant = make_mutant(directory / "mutant", without)
-        arguments = (str(directory), json.dumps({"insecure_allow": EVERYTHING, "pool_size": 0, **settings}))
+        arguments = (str(directory), json.dumps({"insecure_allow": EVERYTHING, "pool_max": 0, **settings}))
         path = f"{mutant}{os.pathsep}{ROOT}"
         self._process = self._stack.enter_context(
             guard(

@@ -56,11 +56,11 @@ def test_every_setting_says_what_it_is():
 
 def test_the_environment_sets_and_what_is_given_wins(monkeypatch):
     monkeypatch.setenv("PYEXEC_PORT", "9000")
-    monkeypatch.setenv("PYEXEC_POOL_SIZE", "9")
+    monkeypatch.setenv("PYEXEC_POOL_MIN", "9")
     monkeypatch.setenv("PYEXEC_DATA_DIR", "/srv/data")
     monkeypatch.setenv("PYEXEC_UNKNOWN", "ignored")
     made = Settings(port=9001)
-    assert (made.port, made.pool_size, made.data_dir) == (9001, 9, Path("/srv/data"))
+    assert (made.port, made.pool_min, made.data_dir) == (9001, 9, Path("/srv/data"))
 
 
 def test_an_empty_variable_is_one_that_is_not_set(monkeypatch):
@@ -173,7 +173,7 @@ def test_beyond_loopback_a_key_is_needed_or_the_weakness_named(host):
         {"port": -1},
         {"port": 65536},
         {"queue_max": -1},
-        {"pool_size": -1},
+        {"pool_min": -1},
         {"default_timeout": 0},
         {"max_concurrent": 0},
         {"shutdown_grace": -1},

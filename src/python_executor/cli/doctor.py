@@ -37,7 +37,7 @@ class Examination:
 
 def doctor(as_json: bool) -> int:
     """Examine this machine and print what was found; 1 where a server with the default policy would not start."""
-    settings = load_settings({"pool_size": 0})
+    settings = load_settings({"pool_max": 0})
     log_to_stderr("error")
     examination = asyncio.run(_examine(settings))
     if as_json:

@@ -32,7 +32,7 @@ def call_here(call: remote.Call) -> ExecutionResult:
     """Make one call to a server of our own. Raises `Failure` and `Interrupted`."""
     key = secrets.token_urlsafe()
     settings = load_settings(
-        {"host": "127.0.0.1", "port": 0, "api_key": key, "pool_size": 0, "shutdown_grace": 0, "log_level": "error"}
+        {"host": "127.0.0.1", "port": 0, "api_key": key, "pool_max": 0, "shutdown_grace": 0, "log_level": "error"}
     )
     log_to_stderr(settings.log_level)
     with engine_failures(settings), asyncio.Runner(loop_factory=new_event_loop) as runner:

@@ -1,10 +1,9 @@
-"""The native backend: a box for each interpreter, a small pool of sandboxes in each, cgroups where they can be had."""
+"""The native backend: a box and a pool of sandboxes for each interpreter, cgroups where they can be had."""
 
 from __future__ import annotations
 
 import asyncio
 import resource
-from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
@@ -19,6 +18,7 @@ from .box import Box
 from .cgroups import Cgroup, CgroupTree, find_hierarchies
 from .identities import choose_identities
 from .network import Network
+from .pool import Pool
 from .sandbox import NativeSandbox
 from .selftest import examine, probe_spec
 
@@ -38,25 +38,26 @@ class NativeBackend:
         *,
         default_python: str,
         default_limits: Limits,
-        pool_size: int,
+        pool_min: int,
+        pool_max: int,
         insecure_allow: frozenset[str] = frozenset(),
         egress: EgressPolicy | None = None,
     ) -> None:
         self._interpreters = {interpreter.minor_version: interpreter for interpreter in interpreters}
         self._default_python = default_python
         self._limits = default_limits
-        self._pool_size = pool_size
         self._insecure_allow = insecure_allow
         self._identities = choose_identities()
         self._network = Network(egress or EgressPolicy(), self._identities)
         self._network_failure: str | None = None
         self._boxes: dict[str, Box] = {}
-        self._pools: dict[str, deque[NativeSandbox]] = {version: deque() for version in self._interpreters}
+        self._pools = {
+            version: Pool(partial(self._make, version), least=pool_min, most=pool_max) for version in self._interpreters
+        }
         self._starting = {version: asyncio.Lock() for version in self._interpreters}
         self._cgroups: CgroupTree | None = None
         self._cgroup_number = 0
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._refilling: set[str] = set()
+        self._watching: asyncio.Task[None] | None = None  # from start() to close()
 
     @property
     def interpreters(self) -> Sequence[Interpreter]:
@@ -83,7 +84,7 @@ class NativeBackend:
         return self._cgroups is not None
 
     async def start(self) -> None:
-        """Make the default interpreter's box and its pool; see `Backend.start`."""
+        """Make the default interpreter's box and begin to fill its pool; see `Backend.start`."""
         if not self._interpreters:
             raise BackendError("no CPython 3.9 or later was found: install one, for example with `uv python install`")
         _raise_open_files_limit()
@@ -92,32 +93,21 @@ class NativeBackend:
             self._cgroups = CgroupTree(find_hierarchies())
         except OSError as error:
             log.info("no cgroups", reason=str(error))
-        self._spawn(self._watch())
-        await self._refill(self._first_version)
+        self._watching = asyncio.create_task(self._watch())
+        await self._box(self._first_version)
         await self._try_network()
+        self._pools[self._first_version].fill()
 
     async def acquire(self, spec: ExecutionSpec) -> NativeSandbox:
         """One from the pool, else one made now; see `Backend.acquire`."""
-        pool = self._pools[spec.python]
-        sandbox = None
-        while pool and sandbox is None:
-            candidate = pool.popleft()
-            if candidate.is_usable:
-                sandbox = candidate
-            else:
-                self._spawn(candidate.destroy())
-        if sandbox is None:
-            sandbox = await self._make(spec.python)
-        if spec.python not in self._refilling:
-            self._refilling.add(spec.python)
-            self._spawn(self._refill(spec.python))
+        sandbox = await self._pools[spec.python].take()
         return await self._with_limits(sandbox, spec)
 
     async def close(self) -> None:
         """See `Backend.close`."""
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._watching is not None:
+            self._watching.cancel()
+        await asyncio.gather(*(pool.close() for pool in self._pools.values()))
         await asyncio.gather(*(box.close() for box in self._boxes.values()))
         if self._cgroups is not None:
             self._cgroups.close()
@@ -202,36 +192,16 @@ class NativeBackend:
             raise BackendError(f"no cgroup for a sandbox: {error}") from error
         return cgroup
 
-    async def _refill(self, version: str) -> None:
-        """Make sandboxes until the pool is full, off the path of requests."""
-        self._refilling.add(version)
-        pool = self._pools[version]
-        try:
-            while len(pool) < self._pool_size:
-                pool.append(await self._make(version))
-            if not self._pool_size:
-                await self._box(version)
-        finally:
-            self._refilling.discard(version)
-
     async def _watch(self) -> None:
-        """End what has run out of memory, also where the process that the kernel killed was just a child."""
+        """Trim the pools, and end what has run out of memory, also where the kernel killed just a child."""
         while True:
             await asyncio.sleep(WATCH_INTERVAL)
+            for pool in self._pools.values():
+                pool.trim()
             for box in list(self._boxes.values()):
                 for sandbox in box.running():
                     with suppress(OSError, ValueError):  # it has just ended
                         await sandbox.check_memory()
-
-    def _spawn(self, work: object) -> None:
-        task: asyncio.Task[None] = asyncio.create_task(work)  # type: ignore[arg-type]
-        self._tasks.add(task)
-        task.add_done_callback(self._done)
-
-    def _done(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("the pool could not be filled", error=str(error))
 
 
 def _raise_open_files_limit() -> None:
