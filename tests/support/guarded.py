@@ -40,7 +40,7 @@ SPACES = ("--mount", "--pid", "--fork", "--kill-child", "--ipc", "--uts", "--net
 def guard(*command: str, environment: Mapping[str, str]) -> Iterator[subprocess.Popen[str]]:
     """The command in a guard of its own, with pipes as stdin and stdout; at the end all that runs there is killed."""
     tree = CgroupTree(find_hierarchies())
-    group = tree.create(1)
+    group = tree.acquire()
     group.set_limits(memory_bytes=MEMORY_BYTES, processes=PROCESSES, cpu_shares=1024)
     joins = group.open_to_join()
 
@@ -62,8 +62,6 @@ def guard(*command: str, environment: Mapping[str, str]) -> Iterator[subprocess.
             if pipe is not None:
                 with suppress(BrokenPipeError):  # a question that a server which never came up has not read
                     pipe.close()
-        for fd in joins:
-            os.close(fd)
         deadline = time.monotonic() + 10
         while not group.remove() and time.monotonic() < deadline:
             time.sleep(0.02)

@@ -28,6 +28,7 @@ FILES = {
         "memory.limit_in_bytes": "9223372036854771712",
         "memory.memsw.limit_in_bytes": "9223372036854771712",
         "memory.max_usage_in_bytes": "4096",
+        "memory.usage_in_bytes": "0",
         "memory.oom_control": "oom_kill_disable 0\nunder_oom 0\noom_kill 3\n",
     },
     2: {
@@ -39,6 +40,7 @@ FILES = {
         "memory.events": "low 0\nhigh 0\nmax 9\noom 5\noom_kill 3\noom_group_kill 0\n",
         "memory.max": "max",
         "memory.oom.group": "0",
+        "memory.current": "0",
         "memory.peak": "8192",
         "memory.swap.max": "max",
         "pids.max": "max",
@@ -208,7 +210,6 @@ def test_a_process_joins_through_one_descriptor_for_each_tree(group, version, hi
     paths = [os.readlink(f"/proc/self/fd/{fd}") for fd in fds]
     for fd in fds:
         os.write(fd, b"0")
-        os.close(fd)
     name = {1: "tasks", 2: "cgroup.procs"}[version]
     assert paths == [str(tree.directory / "7" / name) for tree in hierarchies]
 
@@ -241,11 +242,86 @@ def own(tree: Hierarchy) -> list[Path]:
 
 def test_a_server_makes_numbered_groups_below_its_own_and_takes_all_away(hierarchies):
     tree = CgroupTree(hierarchies)
-    tree.create(7)
+    tree.acquire()
     assert [len(own(hierarchy)) for hierarchy in hierarchies] == [1] * len(hierarchies)
-    assert all((own(hierarchy)[0] / "7/cgroup.procs").exists() for hierarchy in hierarchies)
+    assert all((own(hierarchy)[0] / "1/cgroup.procs").exists() for hierarchy in hierarchies)
     tree.close()
     assert [own(hierarchy) for hierarchy in hierarchies] == [[]] * len(hierarchies)
+
+
+COUNTED = {  # by a first tenant, in files of each version
+    1: {
+        "cpuacct.usage": "912345678",
+        "memory.max_usage_in_bytes": "7096000",
+        "memory.oom_control": "oom_kill_disable 0\nunder_oom 0\noom_kill 9\n",
+    },
+    2: {"cpu.stat": "usage_usec 934567\n", "memory.peak": "7096000", "memory.events": "oom 5\noom_kill 9\n"},
+}
+
+
+def used_group(tree: CgroupTree, hierarchies: list[Hierarchy], version: int, **more: str) -> Cgroup:
+    """A group whose tenant has come and gone, and left these numbers in its files."""
+    group = tree.acquire()
+    group.set_limits(memory_bytes=64 << 20, processes=256, cpu_shares=2, cpus=0.5)
+    group.usage()
+    write_counters(hierarchies, COUNTED[version] | more)
+    tree.release(group)
+    return group
+
+
+def write_counters(hierarchies: list[Hierarchy], texts: dict[str, str]) -> None:
+    for name, text in texts.items():
+        for hierarchy in hierarchies:
+            for path in own(hierarchy)[0].glob(f"1/{name}"):
+                path.write_text(text)
+
+
+def texts_of(hierarchies: list[Hierarchy], name: str) -> list[str]:
+    return [file.read_text() for hierarchy in hierarchies for file in own(hierarchy)[0].glob(f"1/{name}")]
+
+
+def test_a_group_that_is_used_again_shows_nothing_of_its_last_tenant(hierarchies, version):
+    tree = CgroupTree(hierarchies)
+    first = used_group(tree, hierarchies, version)
+    again = tree.acquire()
+    assert again is first
+    assert not again.was_out_of_memory()
+    assert again.usage().cpu_ms == 0
+    peak = {1: "memory.max_usage_in_bytes", 2: "memory.peak"}[version]
+    assert "0096000" in texts_of(hierarchies, peak)  # of "7096000"; the kernel takes any number for "begin again"
+    again.set_limits(memory_bytes=64 << 20, processes=256, cpu_shares=1024)
+    name, none = {1: ("cpu.cfs_quota_us", "-1"), 2: ("cpu.max", "max 100000")}[version]
+    assert set(texts_of(hierarchies, name)) == {none}
+    tree.close()
+
+
+@pytest.mark.parametrize(
+    "left",
+    [{"cgroup.procs": "123\n"}, {"memory.usage_in_bytes": "2000000", "memory.current": "2000000"}],
+    ids=["a process", "memory"],
+)
+def test_a_group_in_which_something_is_left_is_not_used_again(hierarchies, version, left):
+    tree = CgroupTree(hierarchies)
+    first = used_group(tree, hierarchies, version)
+    write_counters(hierarchies, left)
+    second = tree.acquire()
+    assert second is not first
+    write_counters(hierarchies, {"cgroup.procs": ""})
+    tree.release(second)
+    tree.close()
+    assert [own(hierarchy) for hierarchy in hierarchies] == [[]] * len(hierarchies)
+
+
+def test_where_a_kernel_cannot_reset_its_counters_each_sandbox_gets_a_new_group(hierarchies, version, monkeypatch):
+    def refuse(*_: object) -> None:
+        raise OSError(22, "Invalid argument")
+
+    monkeypatch.setattr(os, "pwrite", refuse)
+    tree = CgroupTree(hierarchies)
+    first = used_group(tree, hierarchies, version)
+    assert tree.acquire() is not first
+    assert not any((own(hierarchy)[0] / "1").exists() for hierarchy in hierarchies)
+    tree.close()
 
 
 def test_on_v2_the_server_moves_into_a_leaf_and_controllers_are_passed_on(kernel):

@@ -56,7 +56,6 @@ class NativeBackend:
         }
         self._starting = {version: asyncio.Lock() for version in self._interpreters}
         self._cgroups: CgroupTree | None = None
-        self._cgroup_number = 0
         self._watching: asyncio.Task[None] | None = None  # from start() to close()
 
     @property
@@ -122,7 +121,13 @@ class NativeBackend:
         async with self._starting[version]:
             box = self._boxes.get(version)
             if box is None or not box.is_alive:
-                box = Box(self._interpreters[version], self._identities, PROCESSES_MAX, self._network.policy)
+                box = Box(
+                    self._interpreters[version],
+                    self._identities,
+                    PROCESSES_MAX,
+                    self._network.policy,
+                    self._release_cgroup,
+                )
                 await box.start()
                 self._boxes[version] = box  # to be closed with the others, whatever comes now
                 await self._try_boundaries(box)
@@ -176,10 +181,9 @@ class NativeBackend:
     def _make_cgroup(self) -> Cgroup | None:
         if self._cgroups is None:
             return None
-        self._cgroup_number += 1
         cgroup = None
         try:
-            cgroup = self._cgroups.create(self._cgroup_number)
+            cgroup = self._cgroups.acquire()
             cgroup.set_limits(
                 memory_bytes=self._limits.memory_mb * MEBIBYTE,
                 processes=PROCESSES_MAX,
@@ -188,9 +192,13 @@ class NativeBackend:
             )
         except OSError as error:
             if cgroup is not None:
-                cgroup.remove()
+                self._cgroups.release(cgroup)
             raise BackendError(f"no cgroup for a sandbox: {error}") from error
         return cgroup
+
+    def _release_cgroup(self, cgroup: Cgroup) -> None:
+        if self._cgroups is not None:
+            self._cgroups.release(cgroup)
 
     async def _watch(self) -> None:
         """Trim the pools, and end what has run out of memory, also where the kernel killed just a child."""

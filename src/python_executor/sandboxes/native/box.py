@@ -16,7 +16,7 @@ import struct
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from importlib.resources import as_file, files
 from typing import NamedTuple
@@ -71,11 +71,19 @@ class Answer(NamedTuple):
 class Box:
     """A zygote and what is forked from it."""
 
-    def __init__(self, interpreter: Interpreter, identities: Identities, processes: int, egress: EgressPolicy) -> None:
+    def __init__(
+        self,
+        interpreter: Interpreter,
+        identities: Identities,
+        processes: int,
+        egress: EgressPolicy,
+        release_cgroup: Callable[[Cgroup], None],
+    ) -> None:
         self.interpreter = interpreter
         self._egress = egress
         self._identities = identities
         self._processes = processes
+        self._release_cgroup = release_cgroup
         self.findings: Sequence[Finding] = ()  # how its boundaries stood, once they have been tried
         self._number = 0
         self._free_uids = deque(range(1, identities.count) if identities.has_own_uids else ())
@@ -182,7 +190,7 @@ class Box:
                 if pipes is not None:
                     pipes.close()
                 if cgroup is not None:
-                    cgroup.remove()
+                    self._release_cgroup(cgroup)
             if not isinstance(error, (OSError, TimeoutError)):
                 raise
             raise BackendError(
@@ -202,9 +210,6 @@ class Box:
         except BaseException:
             self._give_back(uid)
             raise
-        finally:
-            for fd in joins:
-                os.close(fd)
         pipes.close_guest_ends()
         sandbox = NativeSandbox(self, number, uid, pipes, pidfds[0], cgroup, disk_bytes)
         self._sandboxes[number] = sandbox
@@ -226,10 +231,12 @@ class Box:
             finally:
                 self._answer = None
 
-    def forget(self, number: int, uid: int) -> None:
-        """A sandbox is gone: its uid may be another's."""
+    def forget(self, number: int, uid: int, cgroup: Cgroup | None) -> None:
+        """A sandbox is gone: its uid and its cgroup may be another's."""
         if self._sandboxes.pop(number, None) is not None:
             self._give_back(uid)
+            if cgroup is not None:
+                self._release_cgroup(cgroup)
 
     def _give_back(self, uid: int) -> None:
         if uid:

@@ -1,7 +1,11 @@
 """Control groups: memory, processes and CPU of one sandbox, on v1, v2 and hybrid.
 
     <our own cgroup>/python-executor-<random>/     this server's, locked with flock while the server lives
-                        └── <number>/              one sandbox's; removed when nothing of it is left
+                        └── <number>/              one sandbox's; another's when nothing of it is left
+
+Making and removing a group costs ten times what using it again does, so groups are kept for the next sandbox. One is
+used again only if no process is in it, next to no memory is charged to it, and its counters can be reset or taken as
+differences; else it is removed. No sandbox sees any of it: no cgroup file system is mounted there.
 
 On v1 each controller has a tree of its own and the same directories in each. On v2 there is one tree; the server moves
 itself into a leaf first, since a group with processes can't pass controllers on. Directories that a killed server left
@@ -15,6 +19,7 @@ import fcntl
 import os
 import secrets
 import signal
+from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -25,7 +30,12 @@ from ...model.events import Usage
 PREFIX = "python-executor-"
 SOCKET_BUFFERS_MAX = 16 << 20  # bytes; v1 counts them apart from the rest, v2 with it
 CPU_PERIOD = 100_000  # microseconds
+FILE_MAX = 1 << 16  # bytes of a file that are read
 NEEDED = frozenset({"memory", "pids", "cpu"})
+LEFT_CHARGED_MAX = (
+    1 << 20
+)  # bytes that may still be charged to a group that is used again; the kernel counts in batches
+SPARES_MAX = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,14 +86,17 @@ def _listed(path: Path) -> frozenset[str]:
 
 
 class Cgroup:
-    """The cgroups of one sandbox, one directory in each hierarchy."""
+    """The cgroups of one sandbox, one directory in each hierarchy. Its files stay open, to be used again with it."""
 
     def __init__(self, directories: dict[Path, Hierarchy]) -> None:
         self._directories = directories
         self._by_controller = {name: path for path, tree in directories.items() for name in tree.controllers}
         self._version = {name: tree.version for tree in directories.values() for name in tree.controllers}
+        self._peak = "memory.max_usage_in_bytes" if self._version["memory"] == 1 else "memory.peak"
         self._limits: tuple[int, int, int, float | None] | None = None
         self._has_quota = False
+        self._files: dict[Path, int] = {}  # descriptors
+        self._joins: list[int] = []
         try:
             for path in directories:
                 path.mkdir()
@@ -91,6 +104,21 @@ class Cgroup:
             self.remove()
             raise
         self._oom_kills_before = self._count_oom_kills()
+        self._cpu_before = 0  # nanoseconds
+
+    def reset(self) -> bool:
+        """Make it as good as new; False where that can't be."""
+        charged = "memory.usage_in_bytes" if self._version["memory"] == 1 else "memory.current"
+        try:
+            if self._read("memory", "cgroup.procs") or int(self._read("memory", charged)) > LEFT_CHARGED_MAX:
+                return False
+            # On v2 that holds for what is read through the same descriptor; before Linux 6.12 it is refused.
+            os.pwrite(self._open("memory", self._peak), b"0", 0)
+        except (OSError, ValueError):
+            return False
+        self._oom_kills_before = self._count_oom_kills()
+        self._cpu_before = self._cpu_nanoseconds()
+        return True
 
     def set_limits(self, *, memory_bytes: int, processes: int, cpu_shares: int, cpus: float | None = None) -> None:
         """Bound what the group may use, swap included; the CPU share is a weight, `cpus` a quota or None."""
@@ -127,21 +155,17 @@ class Cgroup:
             self._write("cpu", "cpu.max", f"{quota or 'max'} {CPU_PERIOD}")
 
     def open_to_join(self) -> list[int]:
-        """Descriptors; a process that writes "0" to each has joined. The caller closes them."""
-        name = {1: "tasks", 2: "cgroup.procs"}
-        return [
-            os.open(path / name[tree.version], os.O_WRONLY | os.O_CLOEXEC) for path, tree in self._directories.items()
-        ]
+        """Descriptors; a process that writes "0" to each has joined. They stay the group's."""
+        if not self._joins:
+            name = {1: "tasks", 2: "cgroup.procs"}
+            for path, tree in self._directories.items():
+                self._joins.append(os.open(path / name[tree.version], os.O_WRONLY | os.O_CLOEXEC))
+        return self._joins
 
     def add(self, pid: int) -> None:
         """Put a process of one thread into the group."""
-        joins = self.open_to_join()
-        try:
-            for fd in joins:
-                os.write(fd, str(pid).encode())
-        finally:
-            for fd in joins:
-                os.close(fd)
+        for fd in self.open_to_join():
+            os.write(fd, str(pid).encode())
 
     def controllers(self) -> set[str]:
         """Those that have a process of the sandbox in their group."""
@@ -153,18 +177,20 @@ class Cgroup:
 
     def usage(self) -> Usage:
         """What the kernel has counted so far."""
-        if self._version["memory"] == 1:
-            peak = self._read("memory", "memory.max_usage_in_bytes")
-        else:
-            peak = self._read("memory", "memory.peak")
+        cpu = self._cpu_nanoseconds() - self._cpu_before
+        return Usage(cpu_ms=cpu // 1_000_000, memory_peak_bytes=int(self._read("memory", self._peak) or 0))
+
+    def _cpu_nanoseconds(self) -> int:
         if "cpuacct" in self._by_controller:
-            cpu_ms = int(self._read("cpuacct", "cpuacct.usage") or 0) // 1_000_000
-        else:
-            cpu_ms = self._keyed("cpu", "cpu.stat").get("usage_usec", 0) // 1000
-        return Usage(cpu_ms=cpu_ms, memory_peak_bytes=int(peak or 0))
+            return int(self._read("cpuacct", "cpuacct.usage") or 0)
+        return self._keyed("cpu", "cpu.stat").get("usage_usec", 0) * 1000
 
     def remove(self) -> bool:
         """Remove the directories; False while something of the sandbox is still there."""
+        for fd in (*self._joins, *self._files.values()):
+            os.close(fd)
+        self._joins.clear()
+        self._files.clear()
         for path in list(self._directories):
             try:
                 path.rmdir()
@@ -185,10 +211,19 @@ class Cgroup:
 
     def _read(self, controller: str, name: str) -> str:
         try:
-            with open(self._by_controller[controller] / name) as file:
-                return file.read()
+            return os.pread(self._open(controller, name), FILE_MAX, 0).decode()
         except FileNotFoundError:
             return ""
+
+    def _open(self, controller: str, name: str) -> int:
+        """The group's descriptor of a file, for writing as well where that is allowed."""
+        path = self._by_controller[controller] / name
+        if path not in self._files:
+            try:
+                self._files[path] = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+            except PermissionError:
+                self._files[path] = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        return self._files[path]
 
     def _write(self, controller: str, name: str, value: int | str) -> None:
         fd = os.open(self._by_controller[controller] / name, os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC)  # never making it
@@ -212,6 +247,9 @@ class CgroupTree:
         if missing:
             raise FileNotFoundError(f"no cgroup controller for {', '.join(sorted(missing))}")
         self._name = PREFIX + secrets.token_hex(6)
+        self._number = 0
+        self._spares: deque[Cgroup] = deque()
+        self._discarded: list[Cgroup] = []
         self._locks: list[int] = []
         try:
             for tree in hierarchies:
@@ -233,12 +271,31 @@ class CgroupTree:
         if tree.version == 2:
             _pass_on(own, tree.controllers)
 
-    def create(self, number: int) -> Cgroup:
-        """New groups for one sandbox."""
-        return Cgroup({tree.directory / self._name / str(number): tree for tree in self._hierarchies})
+    def acquire(self) -> Cgroup:
+        """Groups for one sandbox, in which nothing has been counted: used ones, or new ones."""
+        while self._spares:
+            cgroup = self._spares.popleft()  # the one that has had the longest to settle
+            if cgroup.reset():
+                return cgroup
+            self._discard(cgroup)
+        self._number += 1
+        return Cgroup({tree.directory / self._name / str(self._number): tree for tree in self._hierarchies})
+
+    def release(self, cgroup: Cgroup) -> None:
+        """Take back the groups of a sandbox of which no process is left."""
+        if len(self._spares) < SPARES_MAX:
+            self._spares.append(cgroup)
+        else:
+            self._discard(cgroup)
+
+    def _discard(self, cgroup: Cgroup) -> None:
+        """Remove it, and what could not be removed before: a process of the server's own may just be ending there."""
+        self._discarded = [each for each in (*self._discarded, cgroup) if not each.remove()]
 
     def close(self) -> None:
         """Remove what is ours; whatever is not empty yet goes at the next start."""
+        while self._spares:
+            self._discard(self._spares.popleft())
         for tree in self._hierarchies:
             with suppress(OSError):
                 _remove_tree(tree.directory / self._name)

@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from .box import Box
     from .network import Uplink
 
-REMOVAL_TRIES = 50
 DESTROY_TIMEOUT = 30.0  # seconds; it takes milliseconds, and whoever waits must not wait for ever
 
 
@@ -326,7 +325,7 @@ class NativeSandbox:
                 signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
 
     async def destroy(self) -> None:
-        """See `Sandbox.destroy`. The cgroup goes last: its tmpfs is charged to it until it is unmounted."""
+        """See `Sandbox.destroy`."""
         if self._destroyed is None:
             self._destroyed = asyncio.create_task(self._destroy())
         await asyncio.shield(self._destroyed)
@@ -340,12 +339,7 @@ class NativeSandbox:
         self._end()
         os.close(self._pidfd)
         self._pipes.close_host_ends()
-        if self._cgroup is not None:
-            for _ in range(REMOVAL_TRIES):
-                if self._cgroup.remove():
-                    break
-                await asyncio.sleep(0.01)
-        self._box.forget(self._number, self._uid)
+        self._box.forget(self._number, self._uid, self._cgroup)
 
 
 def _entry(entry: FileEntry | DirectoryEntry | SymlinkEntry) -> list[object]:
