@@ -31,7 +31,8 @@ ENTRY, ZYGOTE, BOX, INTAKE = "guest/entry.py", "guest/zygote.py", "guest/box.py"
 NATIVE_BOX, PLAN, CGROUPS = "sandboxes/native/box.py", "sandboxes/native/plan.py", "sandboxes/native/cgroups.py"
 SECCOMP, NETWORK = "sandboxes/native/seccomp.py", "sandboxes/native/network.py"
 SANDBOX, BACKEND, REPORT = (f"sandboxes/native/{name}.py" for name in ("sandbox", "backend", "report"))
-RUNNER, LIFECYCLE, EXECUTION = "guest/runner.py", "executions/lifecycle.py", "executions/execution.py"
+NETWORKS, RUNNER = "guest/networks.py", "guest/runner.py"
+LIFECYCLE, EXECUTION = "executions/lifecycle.py", "executions/execution.py"
 
 MUTATIONS: dict[str, Mutation] = {
     # --- who the code is
@@ -86,10 +87,10 @@ MUTATIONS: dict[str, Mutation] = {
                                    "_instruction(0x15, _AUDIT_ARCH[machine], 1, 0) + ALLOW"),)),
     "default-deny": Mutation("seccomp", ((SECCOMP, "ALLOW if name in ALLOWED else DENY", "ALLOW"),)),
     # --- what it can see
-    "pid-namespace": Mutation("proc", ((ZYGOTE, "kernel.CLONE_NEWNET | kernel.CLONE_NEWPID", "kernel.CLONE_NEWNET"),)),
+    "pid-namespace": Mutation("proc", ((ZYGOTE, "            kernel.unshare(kernel.CLONE_NEWPID)\n", ""),)),
     "processes-of-the-host": Mutation(
         "pid-namespace",
-        ((ZYGOTE, "kernel.CLONE_NEWNET | kernel.CLONE_NEWPID", "kernel.CLONE_NEWNET"),
+        ((ZYGOTE, "            kernel.unshare(kernel.CLONE_NEWPID)\n", ""),
          (BOX, "    kernel.unshare(kernel.CLONE_NEWPID)\n", "")),
     ),
     "host-files": Mutation(
@@ -135,15 +136,16 @@ MUTATIONS: dict[str, Mutation] = {
         "cgroup-namespace", ((ENTRY, " | kernel.CLONE_NEWCGROUP", ""),)
     ),
     "network-namespace": Mutation(
-        "", ((ZYGOTE, "kernel.CLONE_NEWNET | kernel.CLONE_NEWPID", "kernel.CLONE_NEWPID"),)
+        "", ((NETWORKS, "        kernel.unshare(kernel.CLONE_NEWNET)\n", ""),)
     ),
     "network-of-the-host": Mutation(
         "network-namespace",
-        ((ZYGOTE, "kernel.CLONE_NEWNET | kernel.CLONE_NEWPID", "kernel.CLONE_NEWPID"),
-         (ZYGOTE, "            raise_loopback()\n", ""),
-         (ZYGOTE, "            kernel.setns(self.own_network_namespace, kernel.CLONE_NEWNET)\n", ""),
+        ((NETWORKS, "        kernel.unshare(kernel.CLONE_NEWNET)\n        raise_loopback()\n", ""),
+         (NETWORKS, "kernel.setns(self.own, kernel.CLONE_NEWNET)", "pass"),
+         (NETWORKS, "SPARES_MAX = 64", "SPARES_MAX = 0"),
          (BOX, " | kernel.CLONE_NEWNET", "")),
     ),
+    "untouched-network": Mutation("", ((NETWORKS, "            if traces() == self.untouched:\n", "            if True:\n"),)),
     "mount-namespace": Mutation("", ((ENTRY, "kernel.CLONE_NEWNS | ", ""),)),
     "proc-options": Mutation("own-root", ((ENTRY, '"subset=pid,hidepid=ptraceable"', '""'),)),
     "own-root": Mutation("own-root", ((PLAN, '("/usr/bin", "/usr/lib"', '("/home", "/usr/local", "/usr/bin", "/usr/lib"'),)),

@@ -11,8 +11,9 @@ Control socket of a sandbox, a stream. Guest to server: one `READY` byte once ev
 sentence; later one `STARTED` byte before the first line of user code, after which the guest closes it. Server to guest:
 4 bytes length, the spec as JSON, then the files' contents and stdin; a large archive comes as a descriptor instead.
 
-Control socket of a zygote, a packet each: `MAKE` and `RESIZE` from the server, one at a time, answered by `DONE` or
-`REFUSED` and a sentence; `EXITED` for each user process that has been reaped. Each carries a sandbox's number first.
+Control socket of a zygote, a packet each: `MAKE`, `RESIZE` and `EXPOSE` (its network namespace gets a way out) from the
+server, one at a time, answered by `DONE` or `REFUSED` and a sentence; `EXITED` for each user process that has been
+reaped. Each carries a sandbox's number first.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ RAISED_LINE = struct.Struct("!I")
 READY, FAILED, STARTED = b"R", b"F", b"S"
 SPEC_LENGTH = struct.Struct("!I")
 
-MAKE, RESIZE, DONE, REFUSED, EXITED = 1, 2, 3, 4, 5
+MAKE, RESIZE, EXPOSE, DONE, REFUSED, EXITED = 1, 2, 3, 4, 5, 6
 HEADER = struct.Struct("!BQ")  # kind, number of the sandbox
 MAKE_BODY = struct.Struct("!IQ")  # uid inside the box, bytes of its files
 RESIZE_BODY = struct.Struct("!Q")  # bytes of its files

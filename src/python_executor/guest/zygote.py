@@ -10,7 +10,7 @@ socket, or nothing would be reaped and nothing would ever be gone. When the serv
 and as PID 1 takes everything with it.
 
 A sandbox's network and PID namespace are made here, since only children enter a new PID namespace; afterwards the
-zygote returns to its own, so that it keeps no namespace of a sandbox alive.
+zygote returns to its own.
 """
 
 from __future__ import annotations
@@ -25,7 +25,6 @@ sys.path.append(GUEST_DIRECTORY)
 import base64
 import collections
 import errno
-import fcntl
 import gc
 import importlib
 import json
@@ -40,16 +39,16 @@ from typing import Any, NamedTuple
 import entry
 import frames
 import kernel
+import networks
 import runner
+import sharing
 
 sys.path.remove(GUEST_DIRECTORY)
-for name in ("entry", "frames", "intake", "kernel", "runner"):
+for name in ("entry", "frames", "intake", "kernel", "networks", "runner", "sharing"):
     del sys.modules[name]  # a request may bring files of these names
 
 CONTROL_FD = 3
 _exit = os._exit  # user code may replace the other
-SIOCSIFFLAGS = 0x8914
-LOOPBACK_UP = struct.pack("16sh22x", b"lo", 0x41)  # struct ifreq: IFF_UP, IFF_RUNNING
 
 
 class Child(NamedTuple):
@@ -86,7 +85,8 @@ class Zygote:
         self.outgoing: collections.deque[tuple[bytes, list[int]]] = collections.deque()
         self.is_blocked = False  # the socket takes no more for now
         self.own_pid_namespace = os.open("/proc/self/ns/pid", os.O_RDONLY)
-        self.own_network_namespace = os.open("/proc/self/ns/net", os.O_RDONLY)
+        self.networks = networks.Networks()
+        self.lent: dict[int, int] = {}  # by sandbox: descriptor of its network namespace
 
     def serve(self) -> Job:
         """Do what packets and ended children ask for, until the server is gone. Returns in forks only."""
@@ -119,6 +119,9 @@ class Zygote:
                 (size,) = frames.RESIZE_BODY.unpack(body)
                 kernel.reconfigure(self.file_systems[sandbox], {"size": str(size)})
                 self.send(frames.DONE, sandbox, b"")
+            elif kind == frames.EXPOSE:
+                os.close(self.lent.pop(sandbox))  # and so it is nobody else's, ever
+                self.send(frames.DONE, sandbox, b"")
         except (OSError, KeyError) as error:
             self.send(frames.REFUSED, sandbox, str(error).encode())
         finally:
@@ -129,10 +132,10 @@ class Zygote:
     def make(self, sandbox: int, body: bytes, fds: list[int]) -> Job | None:
         """A new sandbox that waits for its spec. `fds`: stdout, stderr, report, control, then its cgroups' files."""
         uid, size = frames.MAKE_BODY.unpack(body)
-        kernel.unshare(kernel.CLONE_NEWNET | kernel.CLONE_NEWPID)
-        file_system = pause = user = -1
+        file_system = pause = user = network = -1
         try:
-            raise_loopback()
+            network = self.networks.enter()
+            kernel.unshare(kernel.CLONE_NEWPID)
             file_system = kernel.detached_tmpfs(self.boundaries.tmpfs_options(size))
             pause = self.spawn_pause()
             pidfd = self.watch(Child(sandbox, pause, is_user=False))
@@ -141,16 +144,16 @@ class Zygote:
                 return Job(uid, file_system, fds)  # back to main(): no frame below user code may know its neighbours
             self.watch(Child(sandbox, user, is_user=True))
         except OSError:
-            if file_system >= 0:
-                os.close(file_system)
+            for fd in {file_system, network} - {-1}:
+                os.close(fd)
             if pause >= 0:
                 os.kill(pause, signal.SIGKILL)
             raise
         finally:
             if user != 0:
                 kernel.setns(self.own_pid_namespace, kernel.CLONE_NEWPID)
-                kernel.setns(self.own_network_namespace, kernel.CLONE_NEWNET)
-        self.file_systems[sandbox] = file_system
+                self.networks.leave()
+        self.file_systems[sandbox], self.lent[sandbox] = file_system, network
         self.send(frames.DONE, sandbox, b"", [os.dup(pidfd)])
         return None
 
@@ -176,6 +179,8 @@ class Zygote:
             self.send(frames.EXITED, child.sandbox, frames.EXITED_BODY.pack(status, cpu_ms, usage.ru_maxrss * 1024))
         elif child.sandbox in self.file_systems:
             os.close(self.file_systems.pop(child.sandbox))
+            if child.sandbox in self.lent:
+                self.networks.release(self.lent.pop(child.sandbox))
 
     def send(self, kind: int, sandbox: int, body: bytes, fds: list[int] = []) -> None:  # noqa: B006 - never changed
         self.outgoing.append((frames.HEADER.pack(kind, sandbox) + body, fds))
@@ -204,12 +209,6 @@ class Zygote:
             self.is_blocked = False
 
 
-def raise_loopback() -> None:
-    """Bring up `lo` in the network namespace that we are in: `localhost` works inside, alone."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
-        fcntl.ioctl(any_socket, SIOCSIFFLAGS, LOOPBACK_UP)
-
-
 def harden(limits: dict[str, int]) -> None:
     """What all sandboxes inherit, so that none of them pays for it."""
     kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
@@ -220,7 +219,7 @@ def harden(limits: dict[str, int]) -> None:
         value = value if hard == resource.RLIM_INFINITY else min(value, hard)
         resource.setrlimit(number, (value, value))
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))  # our own: three for each sandbox
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))  # our own: four for each sandbox
     os.umask(0o022)
 
 
@@ -233,8 +232,9 @@ def main() -> None:
     for name in config["preload"]:
         importlib.import_module(name)
     runner.warm_up()
-    zygote = Zygote(control, config)
     gc.collect()
+    sharing.make_immortal([control, config])
+    zygote = Zygote(control, config)
     gc.freeze()
     control.send(b"ready")
     job, boundaries = zygote.serve(), zygote.boundaries

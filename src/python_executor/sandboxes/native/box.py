@@ -219,6 +219,10 @@ class Box:
         """Change how much the files of a waiting sandbox may take; OSError where that failed."""
         await self._ask(frames.RESIZE, number, frames.RESIZE_BODY.pack(disk_bytes), [])
 
+    async def expose(self, number: int) -> None:
+        """Before a sandbox's network namespace gets a way out: see to it that nobody else ever gets it; OSError."""
+        await self._ask(frames.EXPOSE, number, b"", [])
+
     async def _ask(self, kind: int, number: int, body: bytes, fds: list[int]) -> list[int]:
         """One question to the zygote at a time; the descriptors of its answer."""
         async with self._asking:

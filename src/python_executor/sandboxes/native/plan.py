@@ -24,7 +24,16 @@ from . import pause
 GUEST_DIRECTORY = "/guest"
 PYTHON_PREFIX = "/python"
 PAUSE_PATH = "/guest/pause"
-_GUEST_FILES = ("entry.py", "frames.py", "intake.py", "kernel.py", "runner.py", "zygote.py")
+_GUEST_FILES = (
+    "entry.py",
+    "frames.py",
+    "intake.py",
+    "kernel.py",
+    "networks.py",
+    "runner.py",
+    "sharing.py",
+    "zygote.py",
+)
 _SYSTEM_DIRECTORIES = ("/usr/bin", "/usr/lib", "/usr/lib32", "/usr/lib64", "/usr/libx32", "/usr/share/zoneinfo")
 _SYSTEM_LINKS = ("/bin", "/lib", "/lib32", "/lib64", "/libx32")  # directories of their own on an unmerged system
 _CERTIFICATES = (  # of authorities, where distributions keep them; private keys are beside them, and stay there

@@ -124,6 +124,7 @@ class NativeSandbox:
 
     async def attach(self, uplink: Uplink) -> None:
         """Give it the network, before its code is there; OSError where that failed."""
+        await self._box.expose(self._number)
         self._uplink = uplink
         await uplink.attach(self._pidfd)
         if self._cgroup is not None:
