@@ -36,7 +36,7 @@ def neighbour(attacked: ServerProcess, at_rest: Traces) -> Iterator[Neighbour]:
     is_well = neighbour.is_well()
     neighbour.stop()
     assert is_well, neighbour.wrong
-    assert settled(lambda: traces(attacked), at_rest, interval=0.02) == at_rest
+    assert settled(lambda: traces(attacked), at_rest, interval=0.02) <= at_rest
 
 
 @pytest.fixture(autouse=True)

@@ -110,7 +110,7 @@ class Cgroup:
         """Make it as good as new; False where that can't be."""
         charged = "memory.usage_in_bytes" if self._version["memory"] == 1 else "memory.current"
         try:
-            if self._read("memory", "cgroup.procs") or int(self._read("memory", charged)) > LEFT_CHARGED_MAX:
+            if any(_processes(self._by_controller["memory"])) or int(self._read("memory", charged)) > LEFT_CHARGED_MAX:
                 return False
             # On v2 that holds for what is read through the same descriptor; before Linux 6.12 it is refused.
             os.pwrite(self._open("memory", self._peak), b"0", 0)
@@ -169,7 +169,8 @@ class Cgroup:
 
     def controllers(self) -> set[str]:
         """Those that have a process of the sandbox in their group."""
-        return {name for name in self._by_controller if self._read(name, "cgroup.procs").strip()}
+        occupied = {path for path in self._directories if any(_processes(path))}
+        return {name for name, path in self._by_controller.items() if path in occupied}
 
     def was_out_of_memory(self) -> bool:
         """Whether the kernel has killed a process of the group for its memory."""
@@ -347,6 +348,7 @@ def _remove_tree(own: Path) -> None:
 
 
 def _processes(group: Path) -> Iterator[int]:
+    """Those in it now. The file is opened for it: on v1, one that stays open shows what it has shown before."""
     return (int(pid) for pid in (group / "cgroup.procs").read_text().split() if pid != "0")
 
 
