@@ -25,8 +25,8 @@ from rich.table import Table
 from python_executor.environments.interpreters import find_interpreters
 from python_executor.model.spec import ExecutionSpec, FileEntry, FileTree, Interpreter, Limits
 from python_executor.sandboxes.native.backend import NativeBackend
-from python_executor.sandboxes.native.box import PRELOAD
 from python_executor.sandboxes.native.cgroups import find_hierarchies
+from python_executor.settings import PRELOAD
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
@@ -97,7 +97,13 @@ async def engine(counter: Counter) -> dict[str, float]:
     python = chosen().minor_version
     allow = frozenset(os.environ.get("INSECURE_ALLOW", "").split(","))
     backend = NativeBackend(
-        interpreters, default_python=python, default_limits=limits, pool_min=0, pool_max=0, insecure_allow=allow
+        interpreters,
+        default_python=python,
+        default_limits=limits,
+        pool_min=0,
+        pool_max=0,
+        preload=PRELOAD,
+        insecure_allow=allow,
     )
     await backend.start()
     tree = FileTree((FileEntry("main.py", 0o644, 0, len(CODE)),), CODE)

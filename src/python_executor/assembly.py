@@ -30,6 +30,7 @@ def native_backend(settings: Settings) -> NativeBackend:
         default_limits=limits,
         pool_min=settings.pool_min,
         pool_max=settings.pool_max,
+        preload=settings.preload,
         insecure_allow=settings.insecure_allow,
         egress=EgressPolicy(settings.egress_allow, settings.dns_servers),
     )

@@ -33,6 +33,13 @@ PYTHON = re.compile(r"\d+\.\d+")
 DEBIAN_RELEASES = ("buster", "bullseye", "bookworm", "trixie", "forky")
 IMAGE = re.compile(rf"python:(\d+\.\d+)(-slim(-({'|'.join(DEBIAN_RELEASES)}))?)?")
 
+PRELOAD = (  # benchmarks/preload.py shows what each costs and saves
+    "argparse", "base64", "bisect", "collections.abc", "contextlib", "copy", "csv", "dataclasses", "datetime",
+    "decimal", "enum", "fractions", "functools", "glob", "hashlib", "heapq", "inspect", "io", "itertools", "json",
+    "logging", "math", "operator", "os", "pathlib", "pickle", "pprint", "random", "re", "shutil", "statistics",
+    "string", "subprocess", "tempfile", "textwrap", "threading", "time", "traceback", "types", "typing", "uuid",
+)  # fmt: skip
+
 
 def machine_memory_mb() -> int:
     """MiB of memory that this machine, or the container we are in, has."""
@@ -125,6 +132,11 @@ class Settings(BaseSettings):
     queue_max: int = Field(1000, ge=0, description="Executions that may wait; one more is a 429.")
     pool_min: int = Field(4, ge=0, description="Sandboxes that wait for work, for each interpreter in use.")
     pool_max: int = Field(64, ge=0, description="Sandboxes that demand may raise that to; 1.5 MiB of memory each.")
+    preload: Annotated[tuple[str, ...], NoDecode] = Field(
+        default_factory=lambda: PRELOAD,
+        description="Modules that each interpreter has imported before any code comes, comma-separated; those that it "
+        "lacks are left out (default: what is small and often used).",
+    )
     max_output_mb: PositiveInt = Field(10, description="MiB kept of stdout, and of stderr.")
     shutdown_grace: float = Field(10.0, ge=0, description="Seconds that executions get to finish after SIGTERM.")
 
@@ -170,6 +182,14 @@ class Settings(BaseSettings):
         if len(servers) > NAME_SERVERS_MAX:
             raise ValueError(f"more than {NAME_SERVERS_MAX}: the C library takes no more")
         return tuple(servers)
+
+    @field_validator("preload", mode="before")
+    @classmethod
+    def _read_modules(cls, value: object) -> object:
+        for part in (parts := _parts(value)):
+            if not all(name.isidentifier() for name in part.split(".")):
+                raise ValueError(f"{part} is no module such as json or concurrent.futures")
+        return tuple(parts)
 
     @field_validator("log_level", mode="before")
     @classmethod

@@ -16,6 +16,7 @@ from python_executor.model.events import Event, Exited, Raised, Result, Stderr, 
 from python_executor.model.spec import ExecutionSpec, FileEntry, FileTree, Limits
 from python_executor.sandboxes.native.backend import NativeBackend
 from python_executor.sandboxes.native.sandbox import NativeSandbox
+from python_executor.settings import PRELOAD
 from tests.support.server import TOLERATED
 
 T = TypeVar("T")
@@ -88,6 +89,7 @@ class Engine:
             default_limits=LIMITS,
             pool_min=2,
             pool_max=4,
+            preload=PRELOAD,
             insecure_allow=frozenset(TOLERATED.split(",")),
         )
 

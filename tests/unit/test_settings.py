@@ -125,6 +125,8 @@ def test_networks_and_name_servers_are_comma_separated_and_keep_their_order(monk
         ({"dns_servers": "dns.example"}, "dns.example is no IPv4 address"),
         ({"dns_servers": "2620:fe::fe"}, "2620:fe::fe is no IPv4 address"),
         ({"dns_servers": "127.0.0.53"}, "127.0.0.53 means another machine inside of a sandbox"),
+        ({"preload": "json,os path"}, "os path is no module such as json"),
+        ({"preload": "../x"}, "../x is no module"),
         ({"dns_servers": "1.1.1.1,2.2.2.2,3.3.3.3,4.4.4.4"}, "more than 3"),
     ],
 )

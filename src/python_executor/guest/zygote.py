@@ -263,6 +263,18 @@ def harden(limits: dict[str, int]) -> None:
     os.umask(0o022)
 
 
+def preload(control: socket.socket, names: list[str]) -> None:
+    """Import what this interpreter has of these modules."""
+    for name in names:
+        try:
+            importlib.import_module(name)
+        except ModuleNotFoundError:
+            pass
+        except BaseException as error:
+            control.send(f"the module {name} of PRELOAD can't be imported: {type(error).__name__}: {error}".encode())
+            os._exit(1)
+
+
 def main() -> None:
     """Warm up, then serve."""
     control = socket.socket(fileno=CONTROL_FD)
@@ -271,8 +283,7 @@ def main() -> None:
     harden(config["rlimits"])
     hooks = HeldBackHooks()
     with hooks:
-        for name in config["preload"]:
-            importlib.import_module(name)
+        preload(control, config["preload"])
     runner.warm_up()
     gc.collect()
     sharing.make_immortal([control, config])

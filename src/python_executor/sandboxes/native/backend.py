@@ -40,12 +40,14 @@ class NativeBackend:
         default_limits: Limits,
         pool_min: int,
         pool_max: int,
+        preload: Sequence[str] = (),
         insecure_allow: frozenset[str] = frozenset(),
         egress: EgressPolicy | None = None,
     ) -> None:
         self._interpreters = {interpreter.minor_version: interpreter for interpreter in interpreters}
         self._default_python = default_python
         self._limits = default_limits
+        self._preload = tuple(preload)
         self._insecure_allow = insecure_allow
         self._identities = choose_identities()
         self._network = Network(egress or EgressPolicy(), self._identities)
@@ -126,6 +128,7 @@ class NativeBackend:
                     self._identities,
                     PROCESSES_MAX,
                     self._network.policy,
+                    self._preload,
                     self._release_cgroup,
                 )
                 await box.start()

@@ -52,12 +52,6 @@ RLIMITS = {
     "RLIMIT_MSGQUEUE": 128 << 10,  # a queue as POSIX makes it by default takes 82 KiB
     "RLIMIT_SIGPENDING": 1024,
 }
-PRELOAD = (
-    "argparse", "base64", "bisect", "collections.abc", "contextlib", "copy", "csv", "dataclasses", "datetime",
-    "decimal", "enum", "fractions", "functools", "glob", "hashlib", "heapq", "inspect", "io", "itertools", "json",
-    "logging", "math", "operator", "os", "pathlib", "pickle", "pprint", "random", "re", "shutil", "statistics",
-    "string", "subprocess", "tempfile", "textwrap", "threading", "time", "traceback", "types", "typing", "uuid",
-)  # fmt: skip
 
 
 class Answer(NamedTuple):
@@ -77,12 +71,14 @@ class Box:
         identities: Identities,
         processes: int,
         egress: EgressPolicy,
+        preload: Sequence[str],
         release_cgroup: Callable[[Cgroup], None],
     ) -> None:
         self.interpreter = interpreter
         self._egress = egress
         self._identities = identities
         self._processes = processes
+        self._preload = preload
         self._release_cgroup = release_cgroup
         self.findings: Sequence[Finding] = ()  # how its boundaries stood, once they have been tried
         self._number = 0
@@ -169,7 +165,7 @@ class Box:
             "inodes": INODES,
             "processes": self._processes,
             "rlimits": RLIMITS,
-            "preload": PRELOAD,
+            "preload": self._preload,
             "seccomp": base64.b64encode(seccomp.program()).decode(),
         }
 
