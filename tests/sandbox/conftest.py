@@ -75,7 +75,8 @@ def make_spec(code: str, files: dict[str, str] | None = None, **fields: Any) -> 
 class Engine:
     """A backend on an event loop of its own, in a thread that lives as long as it does."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, pool_min: int = 2, pool_max: int = 4) -> None:
+        self._pool = {"pool_min": pool_min, "pool_max": pool_max}
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
@@ -87,8 +88,7 @@ class Engine:
             INTERPRETERS,
             default_python=NEWEST,
             default_limits=LIMITS,
-            pool_min=2,
-            pool_max=4,
+            **self._pool,
             preload=PRELOAD,
             insecure_allow=frozenset(TOLERATED.split(",")),
         )

@@ -146,6 +146,8 @@ MUTATIONS: dict[str, Mutation] = {
          (BOX, " | kernel.CLONE_NEWNET", "")),
     ),
     "untouched-network": Mutation("", ((NETWORKS, "            if traces() == self.untouched:\n", "            if True:\n"),)),
+    "random-state": Mutation("", ((ZYGOTE, '            sys.modules["random"].seed()\n', "            pass\n"),)),
+    "cgroup-counters": Mutation("", ((CGROUPS, "        self._cpu_before = self._cpu_nanoseconds()\n", ""),)),
     "mount-namespace": Mutation("", ((ENTRY, "kernel.CLONE_NEWNS | ", ""),)),
     "proc-options": Mutation("own-root", ((ENTRY, '"subset=pid,hidepid=ptraceable"', '""'),)),
     "own-root": Mutation("own-root", ((PLAN, '("/usr/bin", "/usr/lib"', '("/home", "/usr/local", "/usr/bin", "/usr/lib"'),)),
