@@ -58,6 +58,7 @@ class NativeSandbox:
         self._usage_seen = Usage()
         self._report = ReportReader()
         self._failure: str | None = None
+        self._box_died = False
         self._was_killed = False
         self._started = False
         self._status: int | None = None
@@ -134,14 +135,17 @@ class NativeSandbox:
         """Run the spec; see `Sandbox.run`."""
         self._emit = emit
         self._listen()
-        sending = asyncio.create_task(self._send(spec))
+        sending = None
         try:
-            await asyncio.wait({self._ended, sending}, return_when=asyncio.FIRST_COMPLETED)
-            if sending.done() and (error := sending.exception()) is not None:
-                raise BackendError(f"the spec could not be sent: {error}") from error
+            if unsent := self._send_at_once(spec):
+                sending = asyncio.create_task(self._send(unsent))
+                await asyncio.wait({self._ended, sending}, return_when=asyncio.FIRST_COMPLETED)
+                if sending.done() and (error := sending.exception()) is not None:
+                    raise BackendError(f"the spec could not be sent: {error}") from error
             await self._ended
         finally:
-            sending.cancel()
+            if sending is not None:
+                sending.cancel()
             self._stop_listening()
             self._kill()
         if self._cgroup is None:
@@ -153,22 +157,30 @@ class NativeSandbox:
 
     # --- in ---
 
-    async def _send(self, spec: ExecutionSpec) -> None:
-        """The spec, its files, its stdin. A guest that died on the way is noticed by its exit, not here."""
-        loop = asyncio.get_running_loop()
+    def _send_at_once(self, spec: ExecutionSpec) -> memoryview:
+        """The spec, its files, its stdin; the rest of it, where the socket does not take all of it now."""
         control, content = self._pipes.control, spec.tree.content
         message = json.dumps(self._message(spec)).encode()
         head = frames.SPEC_LENGTH.pack(len(message))
-        with suppress(BrokenPipeError, ConnectionResetError):
+        with _guest_may_be_gone():
             if isinstance(content, bytes):
-                await loop.sock_sendall(control, b"".join((head, message, content, spec.stdin)))
-                return
-            archive = os.open(f"/proc/self/fd/{content.fileno()}", os.O_RDONLY | os.O_CLOEXEC)
+                data = memoryview(b"".join((head, message, content, spec.stdin)))
+            else:
+                data = memoryview(message + spec.stdin)
+                archive = os.open(f"/proc/self/fd/{content.fileno()}", os.O_RDONLY | os.O_CLOEXEC)
+                try:
+                    socket.send_fds(control, [head], [archive])
+                finally:
+                    os.close(archive)
             try:
-                socket.send_fds(control, [head], [archive])
-            finally:
-                os.close(archive)
-            await loop.sock_sendall(control, message + spec.stdin)
+                return data[control.send(data) :]
+            except BlockingIOError:
+                return data
+        return memoryview(b"")
+
+    async def _send(self, data: memoryview) -> None:
+        with _guest_may_be_gone():
+            await asyncio.get_running_loop().sock_sendall(self._pipes.control, data)
 
     def _message(self, spec: ExecutionSpec) -> dict[str, object]:
         """What guest/runner.py reads."""
@@ -192,11 +204,10 @@ class NativeSandbox:
         loop.add_reader(self._pipes.stdout, self._on_output, self._pipes.stdout, Stdout)
         loop.add_reader(self._pipes.stderr, self._on_output, self._pipes.stderr, Stderr)
         loop.add_reader(self._pipes.report, self._on_report)
-        loop.add_reader(self._pipes.control, self._on_control)
 
     def _stop_listening(self) -> None:
         loop = asyncio.get_running_loop()
-        for fd in (self._pipes.stdout, self._pipes.stderr, self._pipes.report, self._pipes.control):
+        for fd in (self._pipes.stdout, self._pipes.stderr, self._pipes.report):
             loop.remove_reader(fd)
 
     def _on_output(self, fd: int, event: Callable[[bytes], Event]) -> None:
@@ -215,19 +226,16 @@ class NativeSandbox:
         elif self._report.is_broken:  # let whoever writes there wait
             asyncio.get_running_loop().remove_reader(self._pipes.report)
 
-    def _on_control(self) -> None:
-        """Before its first line of user code the guest says that it has come so far, or why it has not."""
+    def _read_control(self) -> None:
+        """Before its first line of user code the guest has said that it has come so far, or why it has not."""
         try:
             data = self._pipes.control.recv(READ_SIZE)
-        except BlockingIOError:
-            return
         except OSError:
-            data = b""
+            return  # it has said nothing
         if data.startswith(frames.STARTED):
             self._started = True
         elif data.startswith(frames.FAILED):
             self._failure = data.removeprefix(frames.FAILED).decode(errors="replace")
-        asyncio.get_running_loop().remove_reader(self._pipes.control)
 
     def _emit_event(self, event: Event) -> None:
         if self._emit is not None:
@@ -244,8 +252,7 @@ class NativeSandbox:
         while left > 0 and (data := read_now(self._pipes.report)):
             self._report.feed(data)
             left -= len(data)
-        if not self._started:
-            self._on_control()
+        self._read_control()
 
     # --- the end ---
 
@@ -270,8 +277,7 @@ class NativeSandbox:
     def box_died(self) -> None:
         """Zygote and sandbox are dead."""
         if self._status is None and self._report.exit_code is None:
-            self._failure = "the zygote has died"
-            self._started = False
+            self._box_died = True
         if not self._reaped.done():
             self._reaped.set_result(None)
         self._end()
@@ -299,6 +305,8 @@ class NativeSandbox:
         usage = self._cgroup.usage() if self._cgroup is not None else self._usage_seen
         if self._over_memory or (self._cgroup is not None and self._cgroup.was_out_of_memory()):
             return Exited(128 + signal.SIGKILL, Termination.MEMORY, usage)
+        if self._box_died:
+            raise BackendError("the zygote has died, and its sandboxes with it")
         if self._failure is not None and not self._started:
             raise BackendError(f"the sandbox failed before its code: {self._failure}")
         if self._report.exit_code is not None:
@@ -341,6 +349,11 @@ class NativeSandbox:
         os.close(self._pidfd)
         self._pipes.close_host_ends()
         self._box.forget(self._number, self._uid, self._cgroup)
+
+
+def _guest_may_be_gone() -> suppress:
+    """Its end is noticed by its exit, not by what can't be sent any more."""
+    return suppress(BrokenPipeError, ConnectionResetError)
 
 
 def _entry(entry: FileEntry | DirectoryEntry | SymlinkEntry) -> list[object]:
