@@ -51,7 +51,7 @@ BARE_FORK = """
 import sys
 PLAIN = frozenset(sys.modules)
 sys.path.insert(0, {guest!r})
-import importlib, json, os, resource, socket, struct
+import importlib, marshal, os, resource, socket, struct
 import frames, intake, runner
 for name in {preload!r}: importlib.import_module(name)
 runner.warm_up()
@@ -59,7 +59,7 @@ runner.WORK = {work!r}
 import gc; gc.collect(); gc.freeze()
 def cpu():
     return sum(sum(resource.getrusage(who)[:2]) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-SPEC = json.dumps({spec!r}).encode()
+SPEC = marshal.dumps({spec!r}, frames.SPEC_FORMAT)
 MESSAGE = frames.SPEC_LENGTH.pack(len(SPEC)) + SPEC + {code!r}
 def run():
     (out, stdout), (told, report), (ours, theirs) = os.pipe(), os.pipe(), socket.socketpair()

@@ -9,7 +9,8 @@ Report pipe, guest to server, written beside user code and therefore never trust
 
 Control socket of a sandbox, a stream. Guest to server: one `READY` byte once every boundary is up, or `FAILED` and a
 sentence; later one `STARTED` byte before the first line of user code, after which the guest closes it. Server to guest:
-4 bytes length, the spec as JSON, then the files' contents and stdin; a large archive comes as a descriptor instead.
+4 bytes length, the spec in `marshal`'s format 2 (which all versions read, at the least cost), then the files' contents
+and stdin; a large archive comes as a descriptor instead.
 
 Control socket of a zygote, a packet each: `MAKE`, `RESIZE` and `EXPOSE` (its network namespace gets a way out) from the
 server, one at a time, answered by `DONE` or `REFUSED` and a sentence; `EXITED` for each user process that has been
@@ -28,6 +29,7 @@ RAISED_LINE = struct.Struct("!I")
 
 READY, FAILED, STARTED = b"R", b"F", b"S"
 SPEC_LENGTH = struct.Struct("!I")
+SPEC_FORMAT = 2
 
 MAKE, RESIZE, EXPOSE, DONE, REFUSED, EXITED = 1, 2, 3, 4, 5, 6
 HEADER = struct.Struct("!BQ")  # kind, number of the sandbox

@@ -8,7 +8,7 @@ variable that is read at start, a file of the request that hides a module alread
 
 from __future__ import annotations
 
-import json
+import marshal
 import os
 import resource
 import signal
@@ -22,6 +22,7 @@ import runner
 
 START_VARIABLES = ("PYTHON", "LD_", "LC_", "LANG", "MALLOC_", "GLIBC_TUNABLES")
 COPY_CHUNK = 1 << 20
+RECEIVE_SIZE = 1 << 16
 
 
 def serve(control: socket.socket, report: int, plain_modules: FrozenSet[str]) -> NoReturn:
@@ -60,13 +61,41 @@ def prepare(control: socket.socket) -> Dict[str, Any]:
     return spec
 
 
+class Stream:
+    """Reads the control socket by lengths that are known."""
+
+    def __init__(self, control: socket.socket) -> None:
+        self._control = control
+        self._received, rights, _, _ = control.recvmsg(RECEIVE_SIZE, socket.CMSG_LEN(4))
+        self.fds = [int.from_bytes(data[:4], sys.byteorder) for _, _, data in rights]
+
+    def take(self, length: int) -> bytes:
+        """So many bytes. Does not return where the server has given this sandbox up."""
+        taken, self._received = self._received[:length], self._received[length:]
+        if len(taken) < length:
+            taken += receive_exactly(self._control, length - len(taken))
+        return taken
+
+
+def receive_exactly(control: socket.socket, length: int) -> bytes:
+    data = bytearray(length)
+    view = memoryview(data)
+    position = 0
+    while position < length:
+        received = control.recv_into(view[position:])
+        if not received:
+            os._exit(0)
+        position += received
+    return bytes(data)
+
+
 class Content:
     """The bytes that follow a spec, or that came as a descriptor."""
 
-    def __init__(self, control: socket.socket, spec: Dict[str, Any], fds: List[int]) -> None:
-        self._file = fds[0] if fds else -1
-        self._inline = b"" if fds else receive_exactly(control, spec["content_bytes"])
-        self._stdin = receive_exactly(control, spec["stdin_bytes"])
+    def __init__(self, stream: Stream, spec: Dict[str, Any]) -> None:
+        self._file = stream.fds[0] if stream.fds else -1
+        self._inline = b"" if stream.fds else stream.take(spec["content_bytes"])
+        self._stdin = stream.take(spec["stdin_bytes"])
 
     def copy(self, offset: int, size: int, target: int) -> None:
         """Write `size` bytes from `offset` on to a file."""
@@ -93,25 +122,10 @@ class Content:
 
 def receive(control: socket.socket) -> Tuple[Dict[str, Any], Content]:
     """The spec, which the server made and checked."""
-    head, fds, _, _ = socket.recv_fds(control, frames.SPEC_LENGTH.size, 1)
-    if not head:
-        os._exit(0)  # never needed: the server gave this sandbox up
-    head += receive_exactly(control, frames.SPEC_LENGTH.size - len(head))
-    (length,) = frames.SPEC_LENGTH.unpack(head)
-    spec = json.loads(receive_exactly(control, length))
-    return spec, Content(control, spec, fds)
-
-
-def receive_exactly(control: socket.socket, length: int) -> bytes:
-    data = bytearray(length)
-    view = memoryview(data)
-    position = 0
-    while position < length:
-        received = control.recv_into(view[position:])
-        if not received:
-            os._exit(0)
-        position += received
-    return bytes(data)
+    stream = Stream(control)
+    (length,) = frames.SPEC_LENGTH.unpack(stream.take(frames.SPEC_LENGTH.size))
+    spec = marshal.loads(stream.take(length))  # noqa: S302 - the server's own
+    return spec, Content(stream, spec)
 
 
 def make_files(entries: List[List[Any]], content: Content) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import marshal
 import os
 import socket
 import stat
 from pathlib import Path
 
 import pytest
+
+from python_executor.guest import frames
 
 
 def mode_of(path: Path) -> int:
@@ -19,17 +22,21 @@ def content(request, intake, tmp_path_factory):
     """Makes what holds the files' bytes, as it follows the spec or comes as a descriptor."""
 
     def make(data: bytes, stdin: bytes = b""):
+        spec = marshal.dumps({"content_bytes": len(data), "stdin_bytes": len(stdin)}, frames.SPEC_FORMAT)
+        head = frames.SPEC_LENGTH.pack(len(spec))
         ours, theirs = socket.socketpair()
         with ours, theirs:
-            fds = []
             if request.param == "descriptor":
                 archive = tmp_path_factory.mktemp("archive") / "archive"
                 archive.write_bytes(data)
-                fds = [os.open(archive, os.O_RDONLY)]
-                ours.sendall(stdin)
+                with archive.open() as file:
+                    socket.send_fds(ours, [head], [file.fileno()])
+                ours.sendall(spec + stdin)
             else:
-                ours.sendall(data + stdin)
-            return intake.Content(theirs, {"content_bytes": len(data), "stdin_bytes": len(stdin)}, fds)
+                ours.sendall(head + spec + data + stdin)
+            received, held = intake.receive(theirs)
+            assert received["stdin_bytes"] == len(stdin)
+            return held
 
     return make
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
-import json
+import marshal
 import os
 import signal
 import socket
@@ -160,7 +160,7 @@ class NativeSandbox:
     def _send_at_once(self, spec: ExecutionSpec) -> memoryview:
         """The spec, its files, its stdin; the rest of it, where the socket does not take all of it now."""
         control, content = self._pipes.control, spec.tree.content
-        message = json.dumps(self._message(spec)).encode()
+        message = marshal.dumps(self._message(spec), frames.SPEC_FORMAT)
         head = frames.SPEC_LENGTH.pack(len(message))
         with _guest_may_be_gone():
             if isinstance(content, bytes):
