@@ -13,7 +13,7 @@ sentence; later one `STARTED` byte before the first line of user code, after whi
 and stdin; a large archive comes as a descriptor instead.
 
 Control socket of a zygote, a packet each: `MAKE`, `RESIZE` and `EXPOSE` (its network namespace gets a way out) from the
-server, one at a time, answered by `DONE` or `REFUSED` and a sentence; `EXITED` for each user process that has been
+server, each answered by `DONE` or `REFUSED` and a sentence; `EXITED` for each user process that has been
 reaped. Each carries a sandbox's number first.
 """
 

@@ -48,6 +48,8 @@ for name in ("entry", "frames", "intake", "kernel", "networks", "runner", "shari
     del sys.modules[name]  # a request may bring files of these names
 
 CONTROL_FD = 3
+MSG_CMSG_CLOEXEC = 0x40000000  # pause must not have them
+FDS_MAX = 16
 _exit = os._exit  # user code may replace the other
 
 
@@ -104,11 +106,10 @@ class Zygote:
 
     def receive(self) -> Job | None:
         """One packet of the server, with the descriptors that came along."""
-        packet, fds, _, _ = socket.recv_fds(self.control, frames.PACKET_MAX, 16)
+        packet, rights, _, _ = self.control.recvmsg(frames.PACKET_MAX, socket.CMSG_SPACE(4 * FDS_MAX), MSG_CMSG_CLOEXEC)
         if not packet:
             os._exit(0)
-        for fd in fds:
-            os.set_inheritable(fd, False)  # recvmsg has made them so; pause must not have them
+        fds = [fd for _, _, data in rights for (fd,) in struct.iter_unpack("i", data)]
         kind, sandbox = frames.HEADER.unpack_from(packet)
         body = packet[frames.HEADER.size :]
         job = None

@@ -1,7 +1,7 @@
 """The server's end of a box: starts its zygote, asks it for sandboxes, hears of processes that ended.
 
-One packet to the zygote at a time asks for a sandbox; its answer brings the descriptor (a pidfd) by which the sandbox
-is killed and known to be gone. When the zygote dies, every sandbox of the box dies with it and is told so.
+A packet to the zygote asks for a sandbox; its answer brings the descriptor (a pidfd) by which the sandbox is killed and
+known to be gone. When the zygote dies, every sandbox of the box dies with it and is told so.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ from .sandbox import NativeSandbox
 
 START_TIMEOUT = 30.0  # seconds; a box takes about 0.2
 MAKE_TIMEOUT = 10.0  # seconds; a sandbox takes a few milliseconds
+QUESTIONS_MAX = 16  # that the zygote has not answered yet; its socket takes more
 OOM_SCORE_ADJ = 900
 INODES = 1 << 17
 HINTS = {  # by a word of what failed
@@ -58,7 +59,6 @@ class Answer(NamedTuple):
     """What the zygote owes us."""
 
     kind: int
-    number: int
     fds: asyncio.Future[list[int]]
 
 
@@ -84,8 +84,8 @@ class Box:
         self._number = 0
         self._free_uids = deque(range(1, identities.count) if identities.has_own_uids else ())
         self._sandboxes: dict[int, NativeSandbox] = {}
-        self._asking = asyncio.Lock()
-        self._answer: Answer | None = None
+        self._asking = asyncio.Semaphore(QUESTIONS_MAX)
+        self._answers: dict[int, Answer] = {}  # by sandbox
         self._guardian: subprocess.Popen[bytes] | None = None
         self._zygote: int | None = None  # its pidfd
         self._control: socket.socket | None = None
@@ -220,16 +220,16 @@ class Box:
         await self._ask(frames.EXPOSE, number, b"", [])
 
     async def _ask(self, kind: int, number: int, body: bytes, fds: list[int]) -> list[int]:
-        """One question to the zygote at a time; the descriptors of its answer."""
+        """One question to the zygote about a sandbox; the descriptors of its answer."""
         async with self._asking:
             if self._control is None:
                 raise OSError("the zygote has died")
-            self._answer = Answer(kind, number, asyncio.get_running_loop().create_future())
+            answer = self._answers[number] = Answer(kind, asyncio.get_running_loop().create_future())
             try:
                 socket.send_fds(self._control, [frames.HEADER.pack(kind, number) + body], fds)
-                return await self._answer.fds
+                return await answer.fds
             finally:
-                self._answer = None
+                del self._answers[number]
 
     def forget(self, number: int, uid: int, cgroup: Cgroup | None) -> None:
         """A sandbox is gone: its uid and its cgroup may be another's."""
@@ -269,11 +269,11 @@ class Box:
     def _understand(self, packet: bytes, fds: list[int]) -> None:
         """Tell whom it concerns; descriptors that are handed on are taken off the list. Raises `struct.error`."""
         kind, number = frames.HEADER.unpack_from(packet)
-        body, answer = packet[frames.HEADER.size :], self._answer
+        body, answer = packet[frames.HEADER.size :], self._answers.get(number)
         if kind == frames.EXITED and number in self._sandboxes:
             status, cpu_ms, peak = frames.EXITED_BODY.unpack(body)
             self._sandboxes[number].user_process_ended(status, Usage(cpu_ms, peak))
-        elif answer is not None and answer.number == number and not answer.fds.done():
+        elif answer is not None and not answer.fds.done():
             if kind == frames.DONE and answer.kind != frames.MAKE:
                 answer.fds.set_result([])
             elif kind == frames.DONE and fds and is_process(fds[0]):
@@ -299,8 +299,9 @@ class Box:
             asyncio.get_running_loop().remove_reader(self._control)
             self._control.close()
             self._control = None
-        if self._answer is not None and not self._answer.fds.done():
-            self._answer.fds.set_exception(OSError("the zygote has died"))
+        for answer in self._answers.values():
+            if not answer.fds.done():
+                answer.fds.set_exception(OSError("the zygote has died"))
 
     def _end_guardian(self) -> None:
         if self._guardian is not None:
