@@ -1,9 +1,9 @@
 """Network namespaces: each sandbox has one of its own, with nothing but a loopback.
 
 Making and freeing one costs the kernel more than anything else around a run, and most runs never touch theirs. So one
-is used again, if all that the kernel counts and keeps in it is as in a new one: packets, protocol errors, flow labels,
-sockets. A tenant has no capability there, so nothing else can be changed. Else it goes; and one that was given a way
-out goes in any case.
+is used again, if all that the kernel counts and keeps in it is as in a new one: packets, errors of protocols, flow
+labels, sockets. A tenant has no capability there, so nothing else can be changed. Else it goes; and one that was given
+a way out goes in any case.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import kernel
 SIOCSIFFLAGS = 0x8914
 LOOPBACK_UP = struct.pack("16sh22x", b"lo", 0x41)  # struct ifreq: IFF_UP, IFF_RUNNING
 OWN = "/proc/self/ns/net"
-TRACES = ("dev", "snmp", "snmp6", "netstat", "ip6_flowlabel", "igmp", "igmp6")  # counters come first
+TRACES = ("dev", "snmp", "snmp6", "ip6_flowlabel")  # of which netstat's counters are a refinement
 TRACES_MAX = 1 << 16
 SPARES_MAX = 64
 

@@ -25,17 +25,16 @@ def has_immortal_objects() -> bool:
     return UINT32.from_address(id(probe[0])).value == 7 and UINT32.from_address(id(None)).value >= 1 << 31
 
 
-def make_immortal(spared: List[Any]) -> None:
-    """All objects that can be found, but `spared` and what only they hold."""
+def make_immortal() -> None:
+    """All objects that can be found."""
     if not has_immortal_objects():
         return
     immortal = UINT32.from_address(id(None)).value
     found: dict[int, Any] = {}  # which keeps them alive while we write to them
     left = gc.get_objects()
-    not_ours = {id(each) for each in (*spared, spared, found)}
     while left:
         each = left.pop()
-        if id(each) not in found and id(each) not in not_ours and not isinstance(each, types.FrameType):
+        if id(each) not in found and each is not found and not isinstance(each, types.FrameType):
             found[id(each)] = each
             left += referents(each)
     for address in found:

@@ -286,10 +286,10 @@ def main() -> None:
     with hooks:
         preload(control, config["preload"])
     runner.warm_up()
-    gc.collect()
-    sharing.make_immortal([control, config])
     zygote = Zygote(control, config)
     del config
+    gc.collect()
+    sharing.make_immortal()
     gc.freeze()
     control.send(b"ready")
     job, boundaries = zygote.serve(), zygote.boundaries
