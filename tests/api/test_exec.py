@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
 
 import pytest
 
@@ -261,3 +264,22 @@ def test_many_at_once_all_get_their_own_answer(api: Api) -> None:
 
     with ThreadPoolExecutor(8) as threads:
         assert list(threads.map(one, range(40))) == [f"{number}\n" for number in range(40)]
+
+
+def test_a_large_upload_costs_the_server_next_to_no_memory(start_server: Callable[..., ServerProcess]) -> None:
+    server = start_server()
+    assert server.process is not None
+    process = Path(f"/proc/{server.process.pid}")
+
+    def mebibytes(field: str) -> int:
+        match = re.search(rf"^{field}:\s+(\d+) kB", (process / "status").read_text(), re.MULTILINE)
+        assert match is not None
+        return int(match[1]) // 1024
+
+    with closing(Api(server.url)) as api:
+        api.run("print(1)")  # what a first request brings in is not its own
+        (process / "clear_refs").write_text("5")  # the peak begins anew
+        before = mebibytes("VmRSS")
+        files = {"main.py": "import os; print(os.path.getsize('big'))", "big": bytes(99 * 1024 * 1024)}
+        assert api.run(files)["stdout"] == f"{99 * 1024 * 1024}\n"
+    assert mebibytes("VmHWM") - before < 64

@@ -1,37 +1,32 @@
-"""The application: routes, what stands before them, and the document that describes them."""
+"""The application: routes and what stands before them.
+
+The routes are Starlette's own. FastAPI makes the document that describes them (`docs`) and serves nothing: what it puts
+around an endpoint, for parameters and answers that it does not see here, costs more than all the rest of HTTP.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from fastapi import FastAPI
-from pydantic import BaseModel
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
-from .. import __version__
 from ..settings import Settings
-from .docs import complete_document, docs_routes
+from .docs import Operation, docs_routes
 from .endpoints import MAX_WAIT_SECONDS, Endpoints
 from .errors import EXCEPTION_HANDLERS
 from .middleware import BodyDrain, ErrorBoundary, Guard
-from .responses import Accepted, Error, ExecutionResult, Health, StatusResult
+from .responses import Accepted, ExecutionResult, Health, StatusResult
 from .specs import SpecBuilder
 
 if TYPE_CHECKING:
     from ..executions.service import Executions
 
-_ERRORS = {
-    400: "The request breaks a rule.",
-    401: "No API key, or a wrong one.",
-    403: "A foreign Origin or an unknown Host.",
-    404: "No such execution.",
-    413: "Too many bytes.",
-    415: "A body of the wrong kind.",
-    429: "Too many executions wait; see Retry-After.",
-    503: "The server takes no work; see Retry-After.",
-}
 _JSON_BODY = {
     "required": True,
     "content": {"application/json": {"schema": {"$ref": "#/components/schemas/EvalRequest"}}},
@@ -62,79 +57,48 @@ _WAIT = {
 _ID = {"name": "execution_id", "in": "path", "required": True, "schema": {"type": "string"}}
 
 
-class _App(FastAPI):
-    """FastAPI with a document that is completed by `docs`, once, when somebody first asks for it."""
-
-    def __init__(self, executions: Executions, settings: Settings, **options: Any) -> None:
-        super().__init__(**options)
-        self._executions = executions
-        self._settings = settings
-        self._document: dict[str, Any] | None = None
-
-    def openapi(self) -> dict[str, Any]:
-        if self._document is None:
-            self._document = super().openapi()
-            complete_document(self._document, self._settings, self._executions.interpreters)
-        return self._document
-
-
-def create_app(executions: Executions, settings: Settings) -> FastAPI:
+def create_app(executions: Executions, settings: Settings) -> Starlette:
     """The service over HTTP. Starting and closing `executions` is for `server.serve`, which owns their life."""
-    app = _App(
-        executions,
-        settings,
-        title="python-executor",
-        version=__version__,
-        description="Runs Python that nobody trusts, each execution in a sandbox of its own.",
-        openapi_url=None,  # served below /docs, see `docs`
-        redirect_slashes=False,
+    specs = SpecBuilder(settings, executions.interpreters, executions.network_unavailable)
+    operations = _operations(Endpoints(executions, specs))
+    app = Starlette(
+        routes=[*map(_route, operations), *docs_routes(operations, settings, executions.interpreters)],
+        middleware=[Middleware(ErrorBoundary), Middleware(BodyDrain), Middleware(Guard, settings=settings)],
         exception_handlers=EXCEPTION_HANDLERS,
     )
-    app.openapi_version = "3.0.3"
-    app.add_middleware(Guard, settings=settings)
-    app.add_middleware(BodyDrain)
-    app.add_middleware(ErrorBoundary)  # the last one added is the outermost
-    _add_routes(
-        app, Endpoints(executions, SpecBuilder(settings, executions.interpreters, executions.network_unavailable))
-    )
-    app.routes.extend(docs_routes(app))
+    app.router.redirect_slashes = False
     return app
 
 
-def _add_routes(app: FastAPI, endpoints: Endpoints) -> None:
+def _operations(endpoints: Endpoints) -> list[Operation]:
     run, execution = (400, 413, 415, 429, 503), "/api/v1/executions/{execution_id}"
-    _add(app, "POST /api/v1/eval", endpoints.eval, ExecutionResult, run, requestBody=_JSON_BODY)
-    _add(app, "POST /api/v1/exec/sync", endpoints.exec_sync, ExecutionResult, run, requestBody=_UPLOAD_BODY)
-    _add(app, "POST /api/v1/exec/async", endpoints.exec_async, Accepted, run, status=202, requestBody=_UPLOAD_BODY)
-    _add(app, f"GET {execution}", endpoints.get_execution, ExecutionResult, (400, 404), parameters=[_ID, _WAIT])
-    _add(app, f"DELETE {execution}", endpoints.kill_execution, StatusResult, (404,), parameters=[_ID])
-    _add(app, "GET /health", endpoints.health, Health, ())
-    _add(app, "GET /health/ready", endpoints.ready, Health, (503,))
+    return [
+        Operation("POST", "/api/v1/eval", endpoints.eval, ExecutionResult, run, {"requestBody": _JSON_BODY}),
+        Operation(
+            "POST", "/api/v1/exec/sync", endpoints.exec_sync, ExecutionResult, run, {"requestBody": _UPLOAD_BODY}
+        ),
+        Operation(
+            "POST", "/api/v1/exec/async", endpoints.exec_async, Accepted, run, {"requestBody": _UPLOAD_BODY}, 202
+        ),
+        Operation("GET", execution, endpoints.get_execution, ExecutionResult, (400, 404), {"parameters": [_ID, _WAIT]}),
+        Operation("DELETE", execution, endpoints.kill_execution, StatusResult, (404,), {"parameters": [_ID]}),
+        Operation("GET", "/health", endpoints.health, Health, ()),
+        Operation("GET", "/health/ready", endpoints.ready, Health, (503,)),
+    ]
 
 
-def _add(
-    app: FastAPI,
-    route: str,
-    endpoint: Callable[[Request], Awaitable[Response]],
-    answer: type[BaseModel],
-    errors: tuple[int, ...],
-    status: int = 200,
-    **operation: Any,
-) -> None:
-    """A route with its description: FastAPI can't see what a function takes from its request and puts in its answer."""
-    method, path = route.split()
-    if path != "/health":
-        errors = (*errors, 401, 403)
-    app.add_api_route(
-        path,
-        endpoint,
-        methods=[method],
-        status_code=status,
-        response_model=None,
-        responses={
-            status: {"model": answer, "description": "Done." if status == 200 else "Taken."},
-            **{code: {"model": Error, "description": _ERRORS[code]} for code in errors},
-        },
-        operation_id=endpoint.__name__,
-        openapi_extra=operation,
-    )
+def _route(operation: Operation) -> Route:
+    route = Route(operation.path, _Answering(operation.endpoint))
+    route.methods = {operation.method}  # Starlette itself would add HEAD to GET
+    return route
+
+
+class _Answering:
+    """An endpoint as Starlette's own wrapper would have it, without an exception handler of its own around each."""
+
+    def __init__(self, endpoint: Callable[[Request], Awaitable[Response]]) -> None:
+        self._endpoint = endpoint
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        response = await self._endpoint(Request(scope, receive))
+        await response(scope, receive, send)

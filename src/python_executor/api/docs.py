@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from fastapi import FastAPI
+from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import FileResponse, HTMLResponse, RedirectResponse, Response
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route
 from swagger_ui_bundle import swagger_ui_path  # type: ignore[import-untyped]
 
+from .. import __version__
 from ..model.spec import Interpreter
 from ..settings import DEBIAN_RELEASES, Settings
 from .bodies import EvalRequest, Metadata
-from .responses import json_response
+from .responses import Error, json_response
 from .specs import MAX_CPU_SHARES
 
 ASSETS = ("swagger-ui.css", "swagger-ui-bundle.js", "favicon-32x32.png")
@@ -40,8 +43,38 @@ INDEX = """<!DOCTYPE html>
 START = 'SwaggerUIBundle({url: "doc.json", dom_id: "#swagger-ui", deepLinking: true, validatorUrl: null});\n'
 
 
-def docs_routes(app: FastAPI) -> list[Route]:
-    """Swagger UI, its files, and the document that it shows."""
+_ERRORS = {
+    400: "The request breaks a rule.",
+    401: "No API key, or a wrong one.",
+    403: "A foreign Origin or an unknown Host.",
+    404: "No such execution.",
+    413: "Too many bytes.",
+    415: "A body of the wrong kind.",
+    429: "Too many executions wait; see Retry-After.",
+    503: "The server takes no work; see Retry-After.",
+}
+
+
+class Operation(NamedTuple):
+    """A route with its description: nobody can see what a function takes from its request and puts in its answer."""
+
+    method: str
+    path: str
+    endpoint: Callable[[Request], Awaitable[Response]]
+    answer: type[BaseModel]
+    errors: tuple[int, ...]
+    more: Mapping[str, Any] = {}  # of what OpenAPI says of an operation
+    status: int = 200
+
+
+def docs_routes(
+    operations: Sequence[Operation], settings: Settings, interpreters: Sequence[Interpreter]
+) -> list[Route]:
+    """Swagger UI, its files, and the document that it shows, which is made when somebody first asks for it."""
+
+    @cache
+    def made_document() -> dict[str, Any]:
+        return make_document(operations, settings, interpreters)
 
     async def index(_request: Request) -> Response:
         return HTMLResponse(INDEX, headers={"Content-Security-Policy": CONTENT_POLICY})
@@ -50,7 +83,7 @@ def docs_routes(app: FastAPI) -> list[Route]:
         return Response(START, media_type="text/javascript")
 
     async def document(_request: Request) -> Response:
-        return json_response(app.openapi())
+        return json_response(await asyncio.to_thread(made_document))
 
     async def to_index(_request: Request) -> Response:
         return RedirectResponse("/docs/index.html")
@@ -74,7 +107,45 @@ def _asset(name: str) -> Any:
     return asset
 
 
-def complete_document(document: dict[str, Any], settings: Settings, interpreters: Sequence[Interpreter]) -> None:
+def make_document(
+    operations: Sequence[Operation], settings: Settings, interpreters: Sequence[Interpreter]
+) -> dict[str, Any]:
+    """The OpenAPI document of these operations on this server."""
+    from fastapi.openapi.utils import get_openapi  # most servers are never asked, and it takes long to import
+
+    document = get_openapi(
+        title="python-executor",
+        version=__version__,
+        openapi_version="3.0.3",
+        description="Runs Python that nobody trusts, each execution in a sandbox of its own.",
+        routes=[_described(operation) for operation in operations],
+    )
+    _complete(document, settings, interpreters)
+    return document
+
+
+def _described(operation: Operation) -> BaseRoute:
+    from fastapi.routing import APIRoute
+
+    status, errors = operation.status, operation.errors
+    if operation.path != "/health":
+        errors = (*errors, 401, 403)
+    return APIRoute(
+        operation.path,
+        operation.endpoint,
+        methods=[operation.method],
+        status_code=status,
+        response_model=None,
+        responses={
+            status: {"model": operation.answer, "description": "Done." if status == 200 else "Taken."},
+            **{code: {"model": Error, "description": _ERRORS[code]} for code in errors},
+        },
+        operation_id=operation.endpoint.__name__,
+        openapi_extra=dict(operation.more),
+    )
+
+
+def _complete(document: dict[str, Any], settings: Settings, interpreters: Sequence[Interpreter]) -> None:
     """Add what FastAPI can't know: the requests' bodies, this server's bounds and versions, its key."""
     schemas = document["components"]["schemas"]
     for model in (EvalRequest, Metadata):

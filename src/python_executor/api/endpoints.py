@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar
 
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import Response
 
 from ..model.errors import InvalidRequest, Unavailable
 from ..model.spec import ExecutionSpec
 from .bodies import EvalRequest, Metadata, parse
+from .protocol import CONNECTION, Protocol
 from .responses import execution_content, json_response
 from .specs import SpecBuilder
 from .trees import shown
@@ -55,7 +56,7 @@ class Endpoints:
         seconds = _wait_seconds(request.query_params.get("wait"))
         if seconds is None:
             return json_response(execution_content(await self._executions.get(execution_id)))
-        execution = await _while_connected(request, self._executions.wait(execution_id, seconds))
+        execution = await _connection(request).while_connected(self._executions.wait(execution_id, seconds))
         return json_response(execution_content(execution), headers={"Preference-Applied": "wait"})
 
     async def kill_execution(self, request: Request) -> Response:
@@ -74,7 +75,7 @@ class Endpoints:
         return json_response({"status": "ok"})
 
     async def _run(self, request: Request, spec: ExecutionSpec) -> Response:
-        execution = await _while_connected(request, self._executions.run(spec))
+        execution = await _connection(request).while_connected(self._executions.run(spec))
         return json_response(execution_content(execution))
 
     async def _uploaded_spec(self, request: Request) -> ExecutionSpec:
@@ -96,26 +97,9 @@ async def _unblocking(size: int, work: Callable[[], Answer]) -> Answer:
     return work() if size < INLINE_BYTES else await asyncio.to_thread(work)
 
 
-async def _while_connected(request: Request, work: Coroutine[Any, Any, Answer]) -> Answer:
-    """Await the work, and cancel it when the client goes away. Raises `ClientDisconnect` then."""
-    task = asyncio.ensure_future(work)
-    gone = asyncio.ensure_future(_disconnected(request))
-    try:
-        await asyncio.wait((task, gone), return_when=asyncio.FIRST_COMPLETED)
-        if not task.done():
-            raise ClientDisconnect
-        return task.result()
-    finally:
-        gone.cancel()
-        if not task.done():
-            task.cancel()
-            await asyncio.wait((task,))  # it kills the execution and records that
-
-
-async def _disconnected(request: Request) -> None:
-    # Once the body is in, all that a receive() can bring is the end of the connection.
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
+def _connection(request: Request) -> Protocol:
+    connection: Protocol = request.scope[CONNECTION]
+    return connection
 
 
 def _wait_seconds(text: str | None) -> float | None:

@@ -78,10 +78,11 @@ class BodyDrain:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or not _has_body(scope):
+        headers = dict(scope["headers"]) if scope["type"] == "http" else {}
+        if b"transfer-encoding" not in headers and headers.get(b"content-length", b"0") == b"0":
             await self._app(scope, receive, send)
             return
-        body = _Body(receive, invited="expect" not in Headers(scope=scope))
+        body = _Body(receive, invited=b"expect" not in headers)
 
         async def draining_send(message: Message) -> None:
             if message["type"] == "http.response.start" and not body.complete and not await body.drain():
@@ -117,11 +118,6 @@ class _Body:
         except TimeoutError:
             pass
         return self.complete
-
-
-def _has_body(scope: Scope) -> bool:
-    headers = Headers(scope=scope)
-    return "transfer-encoding" in headers or headers.get("content-length", "0") != "0"
 
 
 class Guard:

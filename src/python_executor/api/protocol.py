@@ -1,4 +1,4 @@
-"""HTTP/1.1 on one connection: uvicorn's protocol, with five things that it leaves out.
+"""HTTP/1.1 on one connection: uvicorn's protocol, with six things that it leaves out.
 
 - A request that can't be parsed is refused in the shape of all our errors.
 - A head that never ends is refused: the parser itself would keep all of it.
@@ -8,14 +8,17 @@
   does so after the body is taken as gone, as uvicorn has it: the two can't be told apart.
 - The request that is being answered learns at once that its client has gone. uvicorn tells only the newest of several
   that came together, and only after a moment in which writing to the connection fails already.
+- Head and body of an answer go out together: one system call, and its client wakes up once.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from starlette.requests import ClientDisconnect
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 if TYPE_CHECKING:
@@ -23,6 +26,10 @@ if TYPE_CHECKING:
 
 MAX_HEAD_BYTES = 64 * 1024
 PATIENCE = 30.0  # seconds for a head, and between two parts of a body
+CONTINUE = STATUS_LINE[100].rstrip()
+CONNECTION = "python_executor.connection"  # a request's `Protocol` in its scope
+
+Answer = TypeVar("Answer")
 
 
 class Protocol(HttpToolsProtocol):
@@ -31,6 +38,7 @@ class Protocol(HttpToolsProtocol):
     _in_head = True
     _head_bytes = 0
     _answering: RequestResponseCycle | None = None
+    _abandon: Callable[[], object] | None = None  # what to call when the client goes away
     _patience: asyncio.TimerHandle | None = None  # while a request has not come whole
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -89,13 +97,41 @@ class Protocol(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         self._answering = cycle
+        cycle.scope[CONNECTION] = self  # type: ignore[literal-required]
+        cycle.transport = _Together(self.transport)  # type: ignore[assignment]
         super()._start_asgi_task(cycle, app)
+
+    async def while_connected(self, work: Coroutine[Any, Any, Answer]) -> Answer:
+        """Await the work for the request that is answered now, and cancel it when its client goes away.
+
+        Raises `ClientDisconnect` then.
+        """
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - where else
+        if self._has_gone():
+            work.close()
+            raise ClientDisconnect
+        self._abandon = task.cancel
+        try:
+            return await work
+        except asyncio.CancelledError:
+            if self._has_gone() and task.uncancel() == 0:  # else it is the server that is told to stop
+                raise ClientDisconnect from None
+            raise
+        finally:
+            self._abandon = None
+
+    def _has_gone(self) -> bool:
+        return self._answering is not None and self._answering.disconnected
 
     def _client_has_gone(self) -> None:
         cycle = self._answering
-        if cycle is not None and not cycle.response_complete:
-            cycle.disconnected = True
-            cycle.message_event.set()
+        if cycle is None or cycle.response_complete or cycle.disconnected:
+            return
+        cycle.disconnected = True
+        cycle.message_event.set()
+        if self._abandon is not None:
+            self._abandon()
 
     def send_400_response(self, msg: str) -> None:
         self._refuse(400, "invalid_request", msg)
@@ -111,3 +147,28 @@ class Protocol(HttpToolsProtocol):
         ]
         self.transport.write(b"".join([*head, body]))
         self.transport.close()
+
+
+class _Together:
+    """What an answer is written to: keeps its head back until there is a body, and hands on both at once."""
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self._head: bytes | None = None  # b"" once it is out
+
+    def write(self, data: bytes) -> None:
+        if self._head is None and not data.startswith(CONTINUE):
+            self._head = data
+        elif self._head:
+            self._transport.writelines((self._head, data))
+            self._head = b""
+        else:
+            self._transport.write(data)
+
+    def close(self) -> None:
+        if self._head:
+            self._transport.write(self._head)
+        self._transport.close()
+
+    def is_closing(self) -> bool:
+        return self._transport.is_closing()

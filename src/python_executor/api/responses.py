@@ -18,11 +18,12 @@ from ..model.events import Termination
 from ..model.execution import Execution, Status
 from ..model.isolation import State
 
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
 
 def json_response(content: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     """A JSON answer. A lone surrogate, which UTF-8 can't say, becomes "?"."""
-    body = json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
-    return Response(body, status, headers, media_type="application/json")
+    return Response(_encode(content).encode("utf-8", "replace"), status, headers, media_type="application/json")
 
 
 def execution_content(execution: Execution) -> dict[str, Any]:

@@ -1,12 +1,12 @@
 """Takes one execution through admission, a sandbox, and its end.
 
-`drive()` is the execution's one task. It waits for a slot, gets a sandbox, watches it run, destroys it, and gives the
-slot back, in that order and on every path. `stop()` may come at any moment, from a kill, a shutdown or the clock; it
-only decides, and where it acts depends on how far the execution is:
+`drive()` is the execution's one task. It waits for a slot, gets a sandbox, runs it, destroys it, and gives the slot
+back, in that order and on every path. `stop()` may come at any moment, from a kill, a shutdown or the clock; what it
+does depends on how far the execution is:
 
     in the queue        final at once; the ticket is withdrawn and `drive()` ends
     acquiring           final at once; `drive()` destroys the sandbox that it gets without ever having run anything
-    running             `drive()` is woken and kills; final when `Exited` comes, or when KILL_PATIENCE is over
+    running             the sandbox is killed; final when `Exited` comes, or when KILL_PATIENCE is over
     final               nothing
 
 Whoever waits for the end is told the moment that `Exited` comes. What follows (the sandbox's destruction, then the
@@ -50,7 +50,7 @@ class Lifecycle:
         self._ticket = ticket
         self._now = now
         self._on_final = on_final
-        self._decided: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._running: tuple[Sandbox, asyncio.Timeout] | None = None  # and how long the run may still take
         self._ended = asyncio.Event()
 
     async def ended(self) -> Execution:
@@ -60,11 +60,13 @@ class Lifecycle:
 
     def stop(self, ending: Ending) -> None:
         """End it this way, unless it is decided already how it ends."""
-        if self.live.decide(ending):
-            self._wake()
-            if not self.live.is_started:
-                self._settle()
-                self._ticket.withdraw()
+        if not self.live.decide(ending):
+            return
+        if self._running is not None:
+            self._kill(*self._running)
+        else:
+            self._settle()
+            self._ticket.withdraw()
 
     async def drive(self, spec: ExecutionSpec, backend: Backend) -> None:
         """Its whole life; raises nothing but cancellation."""
@@ -87,34 +89,41 @@ class Lifecycle:
             await self._destroy(sandbox)
 
     async def _watch(self, sandbox: Sandbox, spec: ExecutionSpec) -> None:
-        """Run the spec until it ends, its time is over, or somebody stops it."""
-        running = asyncio.create_task(sandbox.run(spec, self._take))
-        running.add_done_callback(_retrieve)
+        """Run the spec until it ends; the clock, or whoever else stops it, sees to it that it does."""
+        limits = spec.limits
+        clock = asyncio.get_running_loop().call_later(limits.timeout_seconds, lambda: self.stop(timed_out(limits)))
         try:
-            seconds = spec.limits.timeout_seconds
-            await asyncio.wait({running, self._decided}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-            if not running.done():
-                self.stop(timed_out(spec.limits))  # changes nothing where somebody else was first
-                sandbox.kill()
-                await asyncio.wait({running}, timeout=KILL_PATIENCE)
-            self._conclude(running)
+            async with asyncio.timeout(None) as patience:
+                self._running = sandbox, patience
+                await sandbox.run(spec, self._take)
+        except Exception as failure:
+            self._conclude(patience, failure)
         finally:
-            running.cancel()
+            clock.cancel()
+            self._conclude(patience)
 
     def _take(self, event: Event) -> None:
         if self.live.feed(event):
-            self._wake()
             self._settle()
+            if self._running is not None and not self._running[1].expired():
+                self._running[1].reschedule(0)  # that was the last of it: what it still does is cut off
 
-    def _conclude(self, running: asyncio.Task[None]) -> None:
-        """See to it that a run that is over, or should be, has an end."""
+    def _kill(self, sandbox: Sandbox, patience: asyncio.Timeout) -> None:
+        patience.reschedule(asyncio.get_running_loop().time() + KILL_PATIENCE)
+        try:
+            sandbox.kill()
+        except Exception as failure:
+            self._log_failure("the sandbox could not be killed", failure)
+
+    def _conclude(self, patience: asyncio.Timeout, failure: Exception | None = None) -> None:
+        """See to it that a run that is over has an end."""
         if self.live.final is not None:
             return
-        if not running.done():
+        if patience.expired():
             self.live.give_up()
             self._fail("the sandbox did not end when it was killed")
         else:
-            self._fail("the sandbox was lost", None if running.cancelled() else running.exception())
+            self._fail("the sandbox was lost", failure)
 
     def _fail(self, what: str, failure: BaseException | None = None) -> None:
         """Tell the operator what went wrong, and the caller that it did."""
@@ -127,10 +136,6 @@ class Lifecycle:
             await sandbox.destroy()
         except Exception as failure:
             self._log_failure("the sandbox could not be destroyed", failure)
-
-    def _wake(self) -> None:
-        if not self._decided.done():
-            self._decided.set_result(None)
 
     def _settle(self) -> None:
         if self.live.final is None:
@@ -156,9 +161,3 @@ def close_content(spec: ExecutionSpec) -> None:
     """Let go of the uploaded archive, where it is a file."""
     if not isinstance(spec.tree.content, bytes):
         spec.tree.content.close()
-
-
-def _retrieve(task: asyncio.Task[None]) -> None:
-    """Look at a task's exception, so that asyncio does not complain where nobody else will."""
-    if not task.cancelled():
-        task.exception()

@@ -21,8 +21,8 @@ class Store(Protocol):
         """Make it usable: lock it to this process, bring its schema up to date."""
         ...
 
-    async def put(self, execution: Execution) -> None:
-        """Insert or replace. On return it survives the death of this process.
+    async def put(self, *executions: Execution) -> None:
+        """Insert or replace, all or none. On return they survive the death of this process.
 
         Puts of one execution take effect in the order of the calls, even when the earlier one has not returned yet.
         """

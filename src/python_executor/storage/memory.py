@@ -18,9 +18,9 @@ class MemoryStore:
     async def open(self) -> None:
         """Nothing to do."""
 
-    async def put(self, execution: Execution) -> None:
-        """Keep it, in place of what was there."""
-        self._executions[execution.execution_id] = execution
+    async def put(self, *executions: Execution) -> None:
+        """Keep them, in place of what was there."""
+        self._executions.update({execution.execution_id: execution for execution in executions})
 
     async def get(self, execution_id: str) -> Execution | None:
         """The execution as it was last put, or None."""

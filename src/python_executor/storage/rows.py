@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -34,7 +33,9 @@ DETAILS = (
 def to_row(execution: Execution) -> Row:
     """The row of an execution."""
     fields: dict[str, Any] = {name: getattr(execution, name) for name in DETAILS}
-    details = json.dumps(fields | {"usage": asdict(execution.usage) if execution.usage else None})
+    usage = execution.usage
+    fields["usage"] = usage and {"cpu_ms": usage.cpu_ms, "memory_peak_bytes": usage.memory_peak_bytes}
+    details = json.dumps(fields)
     return (
         execution.execution_id,
         execution.owner,

@@ -14,7 +14,7 @@ from __future__ import annotations
 import fcntl
 import os
 import sqlite3
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
@@ -61,10 +61,9 @@ class SqliteStore:
             await self.close()
             raise
 
-    async def put(self, execution: Execution) -> None:
+    async def put(self, *executions: Execution) -> None:
         """Insert or replace; committed on return."""
-        row = to_row(execution)
-        await self._do(self._writer, lambda connection: self._put(connection, row))
+        await self._do(self._writer, lambda connection: self._put(connection, executions))
 
     async def get(self, execution_id: str) -> Execution | None:
         """The execution as it was last committed, or None."""
@@ -100,11 +99,12 @@ class SqliteStore:
         except (sqlite3.Error, OSError) as failure:
             raise StoreError(explain(failure, self._path)) from failure
 
-    def _put(self, connection: sqlite3.Connection, row: Row) -> None:
-        connection.execute(queries.PUT, row)
-        self._grown += size_of(row)
-        if self._grown > self._max_bytes // 10:  # the next expire() may be gigabytes away
-            self._drop_oldest(connection)
+    def _put(self, connection: sqlite3.Connection, executions: Sequence[Execution]) -> None:
+        for row in map(to_row, executions):
+            connection.execute(queries.PUT, row)
+            self._grown += size_of(row)
+            if self._grown > self._max_bytes // 10:  # the next expire() may be gigabytes away
+                self._drop_oldest(connection)
 
     def _mark_lost(self, connection: sqlite3.Connection, now: datetime) -> int:
         rows = connection.execute(queries.UNFINISHED).fetchall()

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from python_executor.executions.service import Executions, Policy
+from python_executor.executions.service import RECORD_DELAY, Executions, Policy
 from python_executor.model.spec import ExecutionSpec, FileEntry, FileTree, Limits
 from python_executor.sandboxes.fake import HELLO, FakeBackend, Script
 from python_executor.storage.base import Store
@@ -115,3 +115,9 @@ async def settle() -> None:
     """Let everybody go on who can, without setting the clock forward."""
     for _ in range(50):
         await asyncio.sleep(0)
+
+
+async def until_recorded() -> None:
+    """Let time go by until what has ended is on record."""
+    await asyncio.sleep(2 * RECORD_DELAY)
+    await settle()

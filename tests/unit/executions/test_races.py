@@ -54,10 +54,11 @@ class OnceStore(MemoryStore):
 
     second_ends = 0
 
-    async def put(self, execution: Execution) -> None:
-        before = await self.get(execution.execution_id)
-        self.second_ends += before is not None and before.status.is_final
-        await super().put(execution)
+    async def put(self, *executions: Execution) -> None:
+        for execution in executions:
+            before = await self.get(execution.execution_id)
+            self.second_ends += before is not None and before.status.is_final
+        await super().put(*executions)
 
 
 class Hammer:

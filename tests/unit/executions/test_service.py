@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import gc
 import io
+import weakref
 from dataclasses import replace
 
 import pytest
 
 from python_executor.executions import admission, service
 from python_executor.executions.lifecycle import KILL_PATIENCE
+from python_executor.executions.service import RECORD_DELAY
 from python_executor.model.errors import BackendError, NotFound, QueueFull, StoreError, Unavailable
 from python_executor.model.events import Stdout, Termination
 from python_executor.model.execution import Status
@@ -18,7 +20,7 @@ from python_executor.model.spec import FileTree
 from python_executor.sandboxes.fake import USAGE, FakeSandbox, always, exited
 from python_executor.storage.memory import MemoryStore
 
-from .support import World, make_spec, now, run, settle, world
+from .support import World, make_spec, now, run, settle, until_recorded, world
 
 
 def blocked(*before):
@@ -33,12 +35,12 @@ class BrokenStore(MemoryStore):
         super().__init__(max_bytes=1_000_000)
         self.fails, self.hangs = fails, hangs
 
-    async def put(self, execution):
-        if self.fails(execution):
+    async def put(self, *executions):
+        if any(map(self.fails, executions)):
             if self.hangs:
                 await asyncio.Event().wait()
             raise StoreError("the disk is full")
-        await super().put(execution)
+        await super().put(*executions)
 
 
 def is_final(execution) -> bool:
@@ -83,7 +85,7 @@ def test_a_submitted_execution_is_pending_then_running_then_final_and_on_record(
             more.set()
             final = await w.executions.wait(execution_id, 60)
             assert (final.status, final.stdout) == (Status.COMPLETED, b"onetwo")
-            await settle()
+            await until_recorded()
             assert w.executions._lives == {}
             assert await w.store.get(execution_id) == await w.executions.get(execution_id) == final
 
@@ -294,7 +296,7 @@ def test_an_exit_and_a_timeout_at_the_same_moment_give_one_end(exit_is_first):
             asyncio.get_running_loop().call_later(7 if exit_is_first else 7 + 1e-10, gate.set)
             final = await w.executions.wait(execution_id, 60)
             assert final.termination in (Termination.EXITED, Termination.TIMEOUT)
-            await settle()
+            await until_recorded()
             assert (w.destroyed, await w.store.get(execution_id)) == ([1], final)
 
     run(check())
@@ -309,7 +311,7 @@ def test_a_client_that_goes_away_kills_what_it_waited_for():
             running.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await running
-            await settle()
+            await until_recorded()
             recorded = await w.store.get(execution_id)
             assert recorded is not None
             assert (recorded.status, recorded.stdout, w.destroyed) == (Status.KILLED, b"so far", [1])
@@ -437,6 +439,71 @@ def test_a_cancellation_inside_the_backend_leaves_nobody_waiting(where, capsys):
     assert "the sandbox was lost" in capsys.readouterr().out or where == "acquire"
 
 
+def test_a_sandbox_that_cannot_be_killed_is_our_failure_and_destroyed(monkeypatch, capsys):
+    def fail(self):
+        raise OSError("no such descriptor")
+
+    async def check():
+        async with world(blocked()) as w:
+            execution_id = await w.executions.submit(make_spec())
+            await settle()
+            with monkeypatch.context() as patch:
+                patch.setattr(FakeSandbox, "kill", fail)
+                assert await w.executions.kill(execution_id) is Status.FAILED
+            await settle()
+            assert w.destroyed == [1]
+
+    run(check())
+    assert "could not be killed" in capsys.readouterr().out
+
+
+def test_an_end_told_while_patience_is_over_is_still_taken(monkeypatch):
+    async def late(self, spec, emit):
+        try:
+            await asyncio.Event().wait()
+        finally:
+            emit(exited(137))
+
+    async def check():
+        async with world() as w:
+            shown = await w.executions.run(make_spec(timeout_seconds=7))
+            assert (shown.termination, shown.usage) == (Termination.TIMEOUT, USAGE)
+            await settle()
+            assert w.destroyed == [1]
+
+    monkeypatch.setattr(FakeSandbox, "run", late)
+    run(check())
+
+
+@pytest.mark.parametrize("end", ["exit", "failure", "kill"])
+def test_what_has_ended_and_is_on_record_is_let_go_of_without_the_garbage_collector(end, monkeypatch):
+    async def ending(self, spec, emit):
+        emit(Stdout(b"x"))
+        if end == "failure":
+            raise ValueError
+        await (asyncio.Event().wait() if end == "kill" else asyncio.sleep(0))
+        emit(exited(0))
+
+    async def check():
+        async with world() as w:
+            running = asyncio.create_task(w.executions.run(make_spec(timeout_seconds=1)))
+            await asyncio.sleep(0)
+            (life,) = w.executions._lives.values()
+            gone = weakref.ref(life.live)
+            del life
+            await running
+            del running
+            await until_recorded()
+            assert gone() is None
+
+    monkeypatch.setattr(FakeSandbox, "run", ending)
+    gc.disable()
+    try:
+        run(check())
+    finally:
+        gc.enable()
+
+
 def test_what_a_run_raises_when_nobody_waits_for_it_any_more_is_not_shown(monkeypatch):
     async def stubborn(self, spec, emit):
         try:
@@ -484,6 +551,88 @@ def test_a_result_is_not_held_up_by_its_record():
     run(check())
 
 
+class CountingStore(MemoryStore):
+    """Notes what is written together, and when."""
+
+    def __init__(self):
+        super().__init__(max_bytes=1_000_000)
+        self.writes = []
+
+    async def put(self, *executions):
+        self.writes.append((now(), executions))
+        await super().put(*executions)
+
+
+def test_what_ends_at_about_the_same_time_is_recorded_in_one_write():
+    async def check():
+        store = CountingStore()
+        async with world(store=store) as w:
+            shown = []
+            for _ in range(5):
+                shown.append(await w.executions.run(make_spec()))
+                await asyncio.sleep(RECORD_DELAY / 10)
+            assert store.writes == []
+            await until_recorded()
+            assert [set(executions) for _, executions in store.writes] == [set(shown)]
+            assert w.executions._lives == {}
+
+    run(check())
+
+
+def test_the_record_of_what_waits_for_its_id_is_not_held_up():
+    async def check():
+        store = CountingStore()
+        async with world(blocked(), store=store) as w:
+            begun = now()
+            await w.executions.submit(make_spec())
+            assert [at for at, _ in store.writes] == [begun] == [now()]
+
+    run(check())
+
+
+def test_a_result_can_be_read_between_its_end_and_its_record():
+    async def check():
+        async with world() as w:
+            shown = await w.executions.run(make_spec())
+            assert await w.store.get(shown.execution_id) is None
+            for read in (w.executions.get(shown.execution_id), w.executions.wait(shown.execution_id, 1)):
+                assert await read == shown
+            assert await w.executions.kill(shown.execution_id) is Status.COMPLETED
+            await until_recorded()
+            assert await w.store.get(shown.execution_id) == await w.executions.get(shown.execution_id) == shown
+
+    run(check())
+
+
+def test_close_loses_no_record():
+    async def check():
+        w = World()
+        await w.executions.start()
+        ended = await w.executions.run(make_spec())
+        w.backend.script = blocked()
+        running = await w.executions.submit(make_spec())
+        begun = now()
+        await w.executions.close(grace=0)
+        assert now() == begun
+        assert await w.store.get(ended.execution_id) == ended
+        assert (await w.store.get(running)).termination is Termination.LOST
+
+    run(check())
+
+
+def test_a_record_that_cannot_be_written_takes_no_other_with_it(capsys):
+    async def check():
+        store = BrokenStore(fails=lambda execution: execution.stdout == b"bad")
+        async with world(lambda spec: [Stdout(spec.stdin), exited(0)], store=store) as w:
+            shown = [await w.executions.run(make_spec(stdin=stdin)) for stdin in (b"one", b"bad", b"two")]
+            await until_recorded()
+            assert set(store._executions.values()) == {shown[0], shown[2]}
+            assert list(w.executions._lives) == [shown[1].execution_id]
+
+    run(check())
+    assert capsys.readouterr().out.count("could not be recorded") == 1
+
+
 def test_what_cannot_be_recorded_is_not_taken_and_never_runs():
     async def check():
         async with world(store=BrokenStore(), max_concurrent=1) as w:
@@ -502,7 +651,7 @@ def test_a_client_that_goes_away_before_it_has_an_id_leaves_no_execution_behind(
             submitting = asyncio.create_task(w.executions.submit(make_spec()))
             await settle()
             submitting.cancel()
-            await settle()
+            await until_recorded()
             assert (w.backend.sandboxes, w.executions._lives) == ([], {})
             (recorded,) = store._executions.values()
             assert recorded.status is Status.KILLED
@@ -531,9 +680,9 @@ def test_output_that_waits_for_a_slow_store_is_bounded_and_queued_ones_can_still
     gate = asyncio.Event()
 
     class Slow(MemoryStore):
-        async def put(self, execution):
-            await (gate.wait() if is_final(execution) else asyncio.sleep(0))
-            await super().put(execution)
+        async def put(self, *executions):
+            await (gate.wait() if any(map(is_final, executions)) else asyncio.sleep(0))
+            await super().put(*executions)
 
     async def check():
         async with world(always(Stdout(b"x" * 60), exited(0)), store=Slow(1_000_000)) as w:
@@ -544,7 +693,7 @@ def test_output_that_waits_for_a_slow_store_is_bounded_and_queued_ones_can_still
             assert (await w.executions.wait(waiting, 60)).status is Status.PENDING
             gate.set()
             assert (await w.executions.wait(waiting, 60)).status is Status.COMPLETED
-            await settle()
+            await until_recorded()
             assert w.executions._admission.backlog == 0
 
     run(check())
@@ -558,7 +707,7 @@ def test_what_cannot_be_recorded_is_kept_only_as_long_as_others_can_still_start(
         async with world(always(Stdout(b"x" * 20), exited(0)), store=BrokenStore()) as w:
             for _ in range(10):
                 assert (await w.executions.run(make_spec())).status is Status.COMPLETED
-                await settle()
+                await until_recorded()
             assert 0 < w.executions._admission.backlog < 100
             await asyncio.sleep(400)
             assert (w.executions._admission.backlog, w.executions._lives) == (0, {})
@@ -570,7 +719,7 @@ def test_finished_executions_expire_even_before_they_are_swept():
     async def check():
         async with world(cleanup_ttl_seconds=3) as w:
             final = await w.executions.run(make_spec())
-            await settle()
+            await until_recorded()
             await asyncio.sleep(2.9)
             assert await w.executions.get(final.execution_id) == final
             await asyncio.sleep(0.2)
@@ -646,7 +795,7 @@ def test_what_an_earlier_life_left_is_lost():
         store = MemoryStore(max_bytes=1)
         async with world(store=store) as w:
             final = await w.executions.run(make_spec())
-            await settle()
+            await until_recorded()
             left = replace(final, execution_id="exe_left", status=Status.PENDING, finished_at=None, exit_code=None)
             await store.put(left)
         async with world(store=store) as w:

@@ -88,6 +88,14 @@ def test_a_later_put_replaces_an_earlier_one_even_before_that_has_returned(make_
     with_store(make_store, check)
 
 
+def test_what_was_put_together_is_there_together(make_store):
+    async def check(store):
+        await store.put(ended(1), pending(2), ended(3))
+        assert [await store.get(f"exe_{number}") for number in (1, 2, 3)] == [ended(1), pending(2), ended(3)]
+
+    with_store(make_store, check)
+
+
 @pytest.mark.parametrize("execution_id", ["exe_1", "", "\x00", "\udc80", "é" * 10_000])
 def test_an_unknown_id_of_whatever_shape_is_none(make_store, execution_id):
     async def check(store):

@@ -167,6 +167,16 @@ def test_a_full_disk_is_told_to_the_one_who_puts(tmp_path):
     with_store(tmp_path, check)
 
 
+def test_of_what_is_put_together_all_is_written_or_nothing(tmp_path):
+    async def check(store):
+        await store._writer.do(lambda connection: connection.execute("PRAGMA max_page_count = 20").fetchall())
+        with pytest.raises(StoreError, match="is full"):
+            await store.put(ended(1), ended(2, stdout=b"x" * 90_000), ended(3))
+        assert [await store.get(f"exe_{number}") for number in (1, 2, 3)] == [None] * 3
+
+    with_store(tmp_path, check)
+
+
 def test_the_size_limit_holds_between_two_sweeps_too(tmp_path):
     async def check(store):
         for number in range(30):
