@@ -278,6 +278,7 @@ def preload(control: socket.socket, names: list[str]) -> None:
 
 def main() -> None:
     """Warm up, then serve."""
+    os.environ.pop("LD_BIND_NOW", None)  # see native/plan.py
     control = socket.socket(fileno=CONTROL_FD)
     control.set_inheritable(False)
     config = json.loads(control.recv(frames.PACKET_MAX * 4))

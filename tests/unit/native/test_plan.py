@@ -124,7 +124,7 @@ def test_the_message_is_json_and_carries_all_of_the_plan(box, monkeypatch):
     }
     assert (message["has_own_uids"], message["oom_score_adj"], message["hostname"]) == (True, 900, "sandbox")
     assert "hunter2" not in text
-    assert set(message["env"]) == {"PATH", "HOME", "LANG"}
+    assert set(message["env"]) == {"PATH", "HOME", "LANG", "LD_BIND_NOW"}
 
 
 def test_certificates_of_authorities_are_shown_where_the_distribution_has_them_and_no_keys(monkeypatch, tmp_path):

@@ -73,6 +73,7 @@ _ETC = {
     "/etc/ssl/openssl.cnf": "[req]\ndistinguished_name = req_distinguished_name\n[req_distinguished_name]\n",
 }
 _LDCONFIG = "/sbin/ldconfig"
+_FOR_THE_ZYGOTE = {"LD_BIND_NOW": "1"}  # it takes that back; else each fork would look up every function it calls anew
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +118,7 @@ def plan_box(
     names = [(python, f"{PYTHON_PREFIX}/bin/{name}") for name in ("python", "python3")]
     return BoxPlan(
         argv=(python, "-u", f"{GUEST_DIRECTORY}/zygote.py"),
-        env={"PATH": f"{PYTHON_PREFIX}/bin:/usr/bin:/bin", "HOME": "/work", "LANG": "C.UTF-8"},
+        env={"PATH": f"{PYTHON_PREFIX}/bin:/usr/bin:/bin", "HOME": "/work", "LANG": "C.UTF-8", **_FOR_THE_ZYGOTE},
         binds=(*system_binds, *binds, *((device, device) for device in _DEVICES)),
         symlinks=(*links, *names, *_alternatives(), *_DEVICE_LINKS),
         files={
