@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := $(shell find src python/src -name '*.py' -o -name '*.tsv') pyproject.toml python/pyproject.toml
 
-.PHONY: help run stop test test-all check bench lock clean
+.PHONY: help run stop test test-all check bench soak lock clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -31,6 +31,9 @@ check: $(VENV)/installed-for-tests ## format, lint, types, floors
 bench: $(VENV)/installed-for-tests ## measure against bare `python main.py`, and what each boundary costs
 	@$(BIN)/python benchmarks/bench.py
 	@$(BIN)/python benchmarks/boundaries.py
+
+soak: $(VENV)/installed-for-tests ## 50,000 mixed executions: is every answer right, does anything grow (root, ten minutes)
+	@$(BIN)/python benchmarks/soak.py
 
 lock: $(VENV)/installed-for-tests ## take the newest versions into requirements-dev.lock
 	$(BIN)/python -m pip install --quiet uv

@@ -65,7 +65,7 @@ def _check(result: int, call: str, subject: str = "") -> int:
 
 
 def _path(path: str | None) -> bytes | None:
-    return None if path is None else os.fsencode(path)
+    return None if path is None else path.encode("utf-8", "surrogateescape")  # half of what os.fsencode() takes
 
 
 def unshare(flags: int) -> None:

@@ -106,7 +106,12 @@ class Zygote:
 
     def receive(self) -> Job | None:
         """One packet of the server, with the descriptors that came along."""
-        packet, rights, _, _ = self.control.recvmsg(frames.PACKET_MAX, socket.CMSG_SPACE(4 * FDS_MAX), MSG_CMSG_CLOEXEC)
+        try:
+            packet, rights, _, _ = self.control.recvmsg(
+                frames.PACKET_MAX, socket.CMSG_SPACE(4 * FDS_MAX), MSG_CMSG_CLOEXEC
+            )
+        except ConnectionResetError:  # the server died with packets of ours unread
+            packet, rights = b"", []
         if not packet:
             os._exit(0)
         fds = [fd for _, _, data in rights for (fd,) in struct.iter_unpack("i", data)]

@@ -168,8 +168,10 @@ class NativeBackend:
 
     async def _with_limits(self, sandbox: NativeSandbox, spec: ExecutionSpec) -> NativeSandbox:
         """The sandbox with the spec's limits in force, and its network; destroyed where that fails."""
-        what = "its limits"
+        what = "its boundaries"
         try:
+            await sandbox.wait_until_ready()
+            what = "its limits"
             await sandbox.set_limits(spec, PROCESSES_MAX)
             if spec.network:
                 what = "its network"

@@ -170,23 +170,17 @@ class Box:
         }
 
     async def make(self, cgroup: Cgroup | None, disk_bytes: int) -> NativeSandbox:
-        """A sandbox that waits for its spec. Raises BackendError."""
+        """A sandbox on its way to waiting for its spec, see `NativeSandbox.wait_until_ready`. Raises BackendError."""
         pipes: Pipes | None = None
-        sandbox: NativeSandbox | None = None
         try:
             pipes = Pipes()
             async with asyncio.timeout(MAKE_TIMEOUT):
-                sandbox = await self._request(pipes, cgroup, disk_bytes)
-                await sandbox.wait_until_ready()
-            return sandbox
+                return await self._request(pipes, cgroup, disk_bytes)
         except BaseException as error:
-            if sandbox is not None:
-                await sandbox.destroy()
-            else:
-                if pipes is not None:
-                    pipes.close()
-                if cgroup is not None:
-                    self._release_cgroup(cgroup)
+            if pipes is not None:
+                pipes.close()
+            if cgroup is not None:
+                self._release_cgroup(cgroup)
             if not isinstance(error, (OSError, TimeoutError)):
                 raise
             raise BackendError(

@@ -20,7 +20,6 @@ import os
 import secrets
 import signal
 from collections import deque
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -95,7 +94,7 @@ class Cgroup:
         self._peak = "memory.max_usage_in_bytes" if self._version["memory"] == 1 else "memory.peak"
         self._limits: tuple[int, int, int, float | None] | None = None
         self._has_quota = False
-        self._files: dict[Path, int] = {}  # descriptors
+        self._files: dict[tuple[str, str], int] = {}  # descriptors, by controller and name
         self._joins: list[int] = []
         try:
             for path in directories:
@@ -110,7 +109,7 @@ class Cgroup:
         """Make it as good as new; False where that can't be."""
         charged = "memory.usage_in_bytes" if self._version["memory"] == 1 else "memory.current"
         try:
-            if any(_processes(self._by_controller["memory"])) or int(self._read("memory", charged)) > LEFT_CHARGED_MAX:
+            if _processes(self._by_controller["memory"]) or int(self._read("memory", charged)) > LEFT_CHARGED_MAX:
                 return False
             # On v2 that holds for what is read through the same descriptor; before Linux 6.12 it is refused.
             os.pwrite(self._open("memory", self._peak), b"0", 0)
@@ -169,7 +168,7 @@ class Cgroup:
 
     def controllers(self) -> set[str]:
         """Those that have a process of the sandbox in their group."""
-        occupied = {path for path in self._directories if any(_processes(path))}
+        occupied = {path for path in self._directories if _processes(path)}
         return {name for name, path in self._by_controller.items() if path in occupied}
 
     def was_out_of_memory(self) -> bool:
@@ -218,13 +217,15 @@ class Cgroup:
 
     def _open(self, controller: str, name: str) -> int:
         """The group's descriptor of a file, for writing as well where that is allowed."""
-        path = self._by_controller[controller] / name
-        if path not in self._files:
+        fd = self._files.get((controller, name))
+        if fd is None:
+            path = self._by_controller[controller] / name
             try:
-                self._files[path] = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+                fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
             except PermissionError:
-                self._files[path] = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        return self._files[path]
+                fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            self._files[controller, name] = fd
+        return fd
 
     def _write(self, controller: str, name: str, value: int | str) -> None:
         fd = os.open(self._by_controller[controller] / name, os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC)  # never making it
@@ -347,9 +348,13 @@ def _remove_tree(own: Path) -> None:
         group.rmdir()
 
 
-def _processes(group: Path) -> Iterator[int]:
+def _processes(group: Path) -> list[int]:
     """Those in it now. The file is opened for it: on v1, one that stays open shows what it has shown before."""
-    return (int(pid) for pid in (group / "cgroup.procs").read_text().split() if pid != "0")
+    fd = os.open(f"{group}/cgroup.procs", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return [int(pid) for pid in os.read(fd, FILE_MAX).split() if pid != b"0"]
+    finally:
+        os.close(fd)
 
 
 def weight_from_shares(shares: int) -> int:

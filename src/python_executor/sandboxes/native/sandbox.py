@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from .box import Box
     from .network import Uplink
 
+READY_TIMEOUT = 10.0  # seconds; it takes two milliseconds
 DESTROY_TIMEOUT = 30.0  # seconds; it takes milliseconds, and whoever waits must not wait for ever
 
 
@@ -98,16 +99,24 @@ class NativeSandbox:
         return set() if self._cgroup is None else self._cgroup.controllers()
 
     async def wait_until_ready(self) -> None:
-        """Until every boundary is up; OSError says which could not be made."""
-        receiving = asyncio.ensure_future(asyncio.get_running_loop().sock_recv(self._pipes.control, 4096))
+        """Until every boundary is up, which one from a pool has behind it; OSError says which could not be made."""
         try:
-            either: set[asyncio.Future[Any]] = {receiving, self._ended}
-            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-            word = receiving.result() if receiving.done() else b""
-        finally:
-            receiving.cancel()
+            word = self._pipes.control.recv(READ_SIZE)
+        except BlockingIOError:
+            word = await self._first_word()
         if word != frames.READY:
             raise OSError(word.removeprefix(frames.FAILED).decode(errors="replace") or "it died on its way in")
+
+    async def _first_word(self) -> bytes:
+        receiving = asyncio.ensure_future(asyncio.get_running_loop().sock_recv(self._pipes.control, READ_SIZE))
+        try:
+            either: set[asyncio.Future[Any]] = {receiving, self._ended}
+            done, _ = await asyncio.wait(either, timeout=READY_TIMEOUT, return_when=asyncio.FIRST_COMPLETED)
+            if not done:
+                raise OSError(f"it was not ready after {READY_TIMEOUT:g} s")
+            return receiving.result() if receiving.done() else b""
+        finally:
+            receiving.cancel()
 
     async def set_limits(self, spec: ExecutionSpec, processes: int) -> None:
         """Put the spec's limits in force, before its code is there; OSError where that failed."""
