@@ -1,173 +1,201 @@
-"""The same `print("Hello, World!")` four ways in one run, interleaved: bare Python; eval, exec/sync and an
-eval with the network (where the server can give it) over HTTP.
+"""What an execution costs: the same `print("Hello, World!")` in many ways, all in one run and taking turns.
 
     make bench
 
-Prints p50 and p95 of 200 sequential runs each, runs per second with 8 clients, and the ratios to bare Python, which is
-what to read: these figures come from whatever machine this is. The interpreter is the same for all.
+Prints tables and writes them, with plots, to benchmarks/results. The milliseconds are those of the machine; read the
+ratios. Takes about five minutes on two cores that have nothing else to do, a minute less without Docker. Who does what:
+ways.py and container.py are the contenders, load.py runs them and keeps the time, cpu.py counts processor time,
+further.py has more than one line to run, density.py many sandboxes; tables.py and plots.py show it.
 """
 
 from __future__ import annotations
 
-import http.client
-import io
-import json
+import argparse
 import os
-import platform
-import subprocess
 import sys
-import tarfile
 import tempfile
-import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import reduce
+from operator import add
 from pathlib import Path
-from statistics import median, quantiles
-from urllib.parse import urlsplit
 
+from container import docker
+from density import dense, memory_of_sandboxes
+from further import further, through_client
+from load import Rate, Way, WrongAnswer, sequential, throughput
+from machine import boundaries, busy, chosen, facts, start_hooks
+from progress import Steps
+from report import WIDTH, Table
+from results import Results
 from rich.console import Console
-from rich.table import Table
+from server import Server, ServerFailed
+from tables import all_tables
+from ways import BWRAP, CODE, DOCKER, EVAL, NETWORK, bare, bwrap, network, requests
 
-from python_executor.environments.interpreters import find_interpreters
+from python_executor.model.spec import Interpreter
 
-CODE = 'print("Hello, World!")\n'
-EXPECTED = "Hello, World!\n"
-SEQUENTIAL, CLIENTS, THROUGHPUT_SECONDS = 200, 8, 4.0
-BOUNDARY = "bench"
+RESULTS = Path(__file__).resolve().parent / "results"
+CLIENTS = (1, 8, 64)
+CPU_CLIENTS = 8
+WARM_UP = 10
+QUICK = 10  # what --quick divides by
+HEAD = """# Benchmarks
 
-Run = Callable[[], None]
+Written by `make bench`. The milliseconds are those of the machine: read the ratios.
+"""
 
-
-class Server:
-    """A server of our own on a free port."""
-
-    def __init__(self, directory: Path, version: str) -> None:
-        command = [sys.executable, "-m", "python_executor", "serve", "--port", "0", "--data-dir", str(directory)]
-        env = {name: value for name, value in os.environ.items() if not name.startswith("PYEXEC_")}
-        env |= {"PYEXEC_DEFAULT_PYTHON": version, "PYEXEC_DEFAULT_IMAGE": f"python:{version}-slim"}
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=env)
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()
-        self.address = urlsplit(line.split()[-1]).netloc
-
-    def stop(self) -> None:
-        self.process.terminate()
-        self.process.communicate()
+Contenders = tuple[list[Way], dict[str, str]]  # and by name, why one is absent
 
 
-def over_http(address: str, path: str, body: bytes, content_type: str) -> Run:
-    """One connection that is kept; each call posts the same request and checks the answer."""
-    connection = http.client.HTTPConnection(address)
-    headers = {"Content-Type": content_type}
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """How much of everything."""
 
-    def run() -> None:
-        connection.request("POST", path, body, headers)
-        response = connection.getresponse()
-        answer = json.loads(response.read())
-        assert response.status == 200 and answer["stdout"] == EXPECTED, answer
+    turns: int = 1000
+    further_turns: int = 100
+    client_turns: int = 200
+    rounds: int = 4  # in which the ways take turns for throughput
+    seconds: float = 1.0  # of throughput, for each way in each round
+    dense_turns: int = 200
+    densities: tuple[int, ...] = (10, 100, 1000)
 
-    return run
+    @classmethod
+    def quick(cls) -> Scale:
+        whole = cls()
+        return cls(
+            turns=whole.turns // QUICK,
+            further_turns=whole.further_turns // QUICK,
+            client_turns=whole.client_turns // QUICK,
+            rounds=1,
+            seconds=whole.rounds * whole.seconds / QUICK,
+            dense_turns=whole.dense_turns // QUICK,
+            densities=tuple(number // QUICK for number in whole.densities),
+        )
 
 
-def eval_request(address: str, **config: object) -> Run:
-    return over_http(address, "/api/v1/eval", json.dumps({"code": CODE, "config": config}).encode(), "application/json")
+def contenders(warm: Server, cold: Server, interpreter: Interpreter, script: Path, container: Way | str) -> Contenders:
+    optional = {BWRAP: bwrap(interpreter, script), DOCKER: container, NETWORK: network(warm)}
+    ways = [bare(interpreter, script), *requests(warm, cold)]
+    ways += [way for way in optional.values() if isinstance(way, Way)]
+    return ways, {name: way for name, way in optional.items() if isinstance(way, str)}
 
 
-def can_give_network(address: str) -> bool:
+def rates(ways: Sequence[Way], scale: Scale, advance: Callable[[], None]) -> dict[tuple[str, int], Rate]:
+    """By the way's name and the number of clients. What is slow has all of its seconds in the first round."""
+    found: dict[tuple[str, int], Rate] = {}
+    for number in range(scale.rounds):
+        for clients in CLIENTS:
+            for way in ways:
+                key = way.name, clients
+                if number == 0:
+                    found[key] = throughput(way, clients, scale.seconds * (scale.rounds if way.every > 1 else 1))
+                elif way.every == 1:
+                    found[key] += throughput(way, clients, scale.seconds)
+                advance()
+    return found
+
+
+def on_one_core(interpreter: Interpreter, free: Way, scale: Scale) -> tuple[Rate, Rate] | str:
+    """Throughput of a server that has one core, the load generator on another, and of `free`, whose server has all."""
+    cores = sorted(os.sched_getaffinity(0))
+    if len(cores) < 2:
+        return "there is just one here"
+    with bound_to(cores[0]):
+        server = Server(interpreter)
+    with server:
+        bound = next(way for way in requests(server, server) if way.name == EVAL)
+        on_one, on_all = [], []
+        for _ in range(scale.rounds):
+            with bound_to(cores[1]):
+                on_one.append(throughput(bound, CPU_CLIENTS, scale.seconds))
+            on_all.append(throughput(free, CPU_CLIENTS, scale.seconds))
+    return reduce(add, on_one), reduce(add, on_all)
+
+
+@contextmanager
+def bound_to(core: int) -> Iterator[None]:
+    """This thread, and what it starts."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {core})
     try:
-        eval_request(address, network_disabled=False)()
-    except AssertionError:
-        return False
-    return True
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
 
 
-def exec_request(address: str) -> Run:
-    archive = io.BytesIO()
-    with tarfile.open(fileobj=archive, mode="w") as tar:
-        member = tarfile.TarInfo("main.py")
-        member.size = len(CODE)
-        tar.addfile(member, io.BytesIO(CODE.encode()))
-    part = f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="{{}}"{{}}\r\n\r\n'
-    body = part.format("tar", '; filename="code.tar"').encode() + archive.getvalue() + b"\r\n"
-    body += part.format("metadata", "").encode() + b'{"entrypoint": "main.py"}\r\n' + f"--{BOUNDARY}--\r\n".encode()
-    return over_http(address, "/api/v1/exec/sync", body, f"multipart/form-data; boundary={BOUNDARY}")
-
-
-def bare(executable: str, script: Path) -> Run:
-    def run() -> None:
-        done = subprocess.run([executable, str(script)], capture_output=True, text=True, check=True)
-        assert done.stdout == EXPECTED
-
-    return run
-
-
-def sequential(runs: dict[str, Run]) -> dict[str, list[float]]:
-    """Milliseconds of each run, the ways taking turns, so that a slow moment of the machine hits all alike."""
-    times: dict[str, list[float]] = {name: [] for name in runs}
-    for turn in range(SEQUENTIAL + 10):
-        for name, run in runs.items():
-            start = time.perf_counter()
-            run()
-            if turn >= 10:
-                times[name].append((time.perf_counter() - start) * 1000)
-    return times
-
-
-def throughput(make_run: Callable[[], Run]) -> float:
-    """Runs per second with all clients at work."""
-    counts = [0] * CLIENTS
-    end = time.perf_counter() + THROUGHPUT_SECONDS
-
-    def client(number: int) -> None:
-        run = make_run()
-        while time.perf_counter() < end:
-            run()
-            counts[number] += 1
-
-    threads = [threading.Thread(target=client, args=(number,)) for number in range(CLIENTS)]
-    start = time.perf_counter()
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return sum(counts) / (time.perf_counter() - start)
-
-
-def main() -> None:
-    interpreter = find_interpreters()[0]
-    for candidate in find_interpreters():
-        if candidate.minor_version == "3.12":
-            interpreter = candidate
+def measure(scale: Scale, steps: Steps) -> Results:
+    steps.stage("looking at the machine, starting two servers", 1)
+    interpreter = chosen()
+    results = Results(facts(interpreter), start_hooks(interpreter))
     with tempfile.TemporaryDirectory() as directory:
         script = Path(directory, "main.py")
         script.write_text(CODE)
-        server = Server(Path(directory, "data"), interpreter.minor_version)
-        try:
-            ways: dict[str, Callable[[], Run]] = {
-                "bare python main.py": lambda: bare(interpreter.executable, script),
-                "POST /api/v1/eval": lambda: eval_request(server.address),
-                "POST /api/v1/exec/sync": lambda: exec_request(server.address),
-            }
-            if can_give_network(server.address):
-                ways["eval with network"] = lambda: eval_request(server.address, network_disabled=False)
-            times = sequential({name: make() for name, make in ways.items()})
-            rates = {name: throughput(make) for name, make in ways.items()}
-        finally:
-            server.stop()
-    report(interpreter.version, times, rates)
+        with (
+            Server(interpreter) as warm,
+            Server(interpreter, pool=0) as cold,
+            docker(interpreter, script) as container,
+        ):
+            ways, results.absent = contenders(warm, cold, interpreter, script, container)
+            evaluating = next(way for way in ways if way.name == EVAL)
+            results.facts["Boundaries"] = boundaries(evaluating)
+            steps.stage("one at a time, in turns", scale.turns)
+            results.times = sequential(ways, scale.turns, warm_up=WARM_UP, advance=steps.advance)
+            steps.stage("many at once", scale.rounds * len(CLIENTS) * len(ways))
+            results.rates = rates(ways, scale, steps.advance)
+            steps.stage("further work", scale.further_turns)
+            results.further = further(interpreter, warm, Path(directory), scale.further_turns, steps.advance)
+            steps.stage("sync and async through our client", scale.client_turns)
+            results.client = through_client(warm, scale.client_turns, steps.advance)
+            steps.stage("one core against all", 1)
+            results.cores = on_one_core(interpreter, evaluating, scale)
+    steps.stage("memory of a sandbox", 1)
+    results.memory = memory_of_sandboxes(interpreter)
+    for number in scale.densities:
+        steps.stage(f"{number:,} sandboxes that wait", scale.dense_turns)
+        results.densities[number] = dense(interpreter, number, scale.dense_turns, steps.advance)
+    results.facts["Busy without us"] += f", {busy()} after the end"
+    return results
 
 
-def report(version: str, times: dict[str, list[float]], rates: dict[str, float]) -> None:
-    title = f"Python {version}, Linux {platform.release()}, {os.cpu_count()} cores, {time.strftime('%Y-%m-%d')}"
-    table = Table("what", "p50 ms", "p95 ms", "p50 / bare", f"runs/s, {CLIENTS} clients", "runs/s / bare", title=title)
-    bare_time, bare_rate = median(times["bare python main.py"]), rates["bare python main.py"]
-    for name, values in times.items():
-        p50, p95, rate = median(values), quantiles(values, n=20)[-1], rates[name]
-        table.add_row(
-            name, f"{p50:.2f}", f"{p95:.2f}", f"{p50 / bare_time:.2f}", f"{rate:.0f}", f"{rate / bare_rate:.2f}"
-        )
-    Console(width=110).print(table)
+def write(results: Results, tables: Sequence[Table], directory: Path) -> None:
+    from plots import draw  # matplotlib, which has no place in a process that measures
+
+    directory.mkdir(parents=True, exist_ok=True)
+    draw(results, CLIENTS, directory)
+    facts = "".join(f"* {name}: {value}\n" for name, value in results.facts.items())
+    text = "\n".join([HEAD, facts, *(table.markdown() for table in tables)])
+    (directory / "README.md").write_text(text)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Measure what an execution costs.")
+    parser.add_argument("--quick", action="store_true", help=f"{QUICK} times less of everything: to try the suite")
+    parser.add_argument("--into", type=Path, default=RESULTS, help="directory to write to")
+    arguments = parser.parse_args()
+    console = Console(width=WIDTH)
+    start = time.monotonic()
+    try:
+        with Steps(console) as steps:
+            results = measure(Scale.quick() if arguments.quick else Scale(), steps)
+    except KeyboardInterrupt:
+        console.print("Stopped, nothing was written.")
+        return 130
+    except (WrongAnswer, ServerFailed, OSError) as failure:
+        console.print(f"Stopped, nothing was written: {failure}", markup=False)
+        return 1
+    minutes, seconds = divmod(round(time.monotonic() - start), 60)
+    results.facts["Took"] = f"{minutes} min {seconds} s" + ", QUICK: too short to quote" * arguments.quick
+    tables = all_tables(results, CLIENTS, CPU_CLIENTS)
+    for name, value in results.facts.items():
+        console.print(f"{name}: {value}", highlight=False)
+    for table in tables:
+        table.show(console)
+    write(results, tables, arguments.into)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
