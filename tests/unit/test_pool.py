@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from python_executor.model.errors import BackendError
-from python_executor.sandboxes.native.pool import MAKING_AHEAD, Pool
+from python_executor.sandboxes.native.pool import FILL_DELAY, MAKING_AHEAD, Pool
 
 
 class MadeSandbox:
@@ -49,6 +49,8 @@ class Workshop:
 
 
 async def settle() -> None:
+    """Until all is done that was begun, and what was put off as well."""
+    await asyncio.sleep(2 * FILL_DELAY)
     for _ in range(50):
         await asyncio.sleep(0)
 
@@ -67,6 +69,19 @@ def test_a_sandbox_that_waits_is_taken_at_once_and_replaced() -> None:
         assert taken is workshop.made[0]
         await settle()
         assert pool.waiting == 2
+
+    run(story())
+
+
+def test_a_pool_that_is_half_full_waits_for_the_answer_before_it_makes_another() -> None:
+    async def story() -> None:
+        pool = (workshop := Workshop()).pool(least=4)
+        pool.fill()
+        await settle()
+        for taken, begun in ((1, 4), (2, 4), (3, 4 + MAKING_AHEAD)):
+            await pool.take()
+            await asyncio.sleep(0)
+            assert (taken, workshop.begun) == (taken, begun)
 
     run(story())
 

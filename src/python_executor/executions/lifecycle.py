@@ -85,6 +85,7 @@ class Lifecycle:
         try:
             if self.live.start(sandbox.python, sandbox.isolation, self._now()):
                 await self._watch(sandbox, spec)
+                await asyncio.sleep(0)  # whoever waits for the end goes first
         finally:
             await self._destroy(sandbox)
 

@@ -1,8 +1,9 @@
 """Sandboxes of one interpreter that are made ahead, as many as recent demand calls for.
 
 A request takes one that waits. Where none does, it becomes a claim: one more is made at once, and whichever is ready
-first goes to the oldest claim. While there are claims nothing is made for later; else the pool is filled up, off the
-path of requests, a few at a time.
+first goes to the oldest claim. While there are claims nothing is made for later; else the pool is filled up, a few at
+a time, and off the path of requests: as long as half of it is there, not before the request that took one is likely to
+have its answer.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import structlog
 from .sandbox import NativeSandbox
 
 MAKING_AHEAD = 2  # at a time; more would only compete with the requests
+FILL_DELAY = 0.004  # seconds
 WINDOW = 60  # seconds for which demand is remembered
 MOMENT = 0.1  # seconds; a pool that is used up by as many requests at once is full again after about that time
 log = structlog.get_logger()
@@ -69,6 +71,7 @@ class Pool:
         self._waiting: deque[NativeSandbox] = deque()
         self._claims: deque[asyncio.Future[NativeSandbox]] = deque()
         self._making = 0
+        self._filling: asyncio.TimerHandle | None = None  # in a moment
         self._tasks: set[asyncio.Task[None]] = set()
 
     @property
@@ -87,7 +90,7 @@ class Pool:
         while self._waiting:
             sandbox = self._waiting.popleft()
             if sandbox.is_usable:
-                self.fill()
+                self._fill_soon()
                 return sandbox
             self._spawn(sandbox.destroy())
         claim: asyncio.Future[NativeSandbox] = asyncio.get_running_loop().create_future()
@@ -107,6 +110,16 @@ class Pool:
             self._making += 1
             self._spawn(self._make_one())
 
+    def _fill_soon(self) -> None:
+        if len(self._waiting) < self.size / 2:
+            self.fill()
+        elif self._filling is None:
+            self._filling = asyncio.get_running_loop().call_later(FILL_DELAY, self._fill_now)
+
+    def _fill_now(self) -> None:
+        self._filling = None
+        self.fill()
+
     def trim(self) -> None:
         """Give up what is no longer called for."""
         while len(self._waiting) > self.size:
@@ -114,6 +127,8 @@ class Pool:
 
     async def close(self) -> None:
         """Stop making and trimming; the sandboxes that wait end with their box."""
+        if self._filling is not None:
+            self._filling.cancel()
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
