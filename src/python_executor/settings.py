@@ -35,9 +35,9 @@ IMAGE = re.compile(rf"python:(\d+\.\d+)(-slim(-({'|'.join(DEBIAN_RELEASES)}))?)?
 
 PRELOAD = (  # benchmarks/preload.py shows what each costs and saves
     "argparse", "base64", "bisect", "collections.abc", "contextlib", "copy", "csv", "dataclasses", "datetime",
-    "decimal", "enum", "fractions", "functools", "glob", "hashlib", "heapq", "inspect", "io", "itertools", "json",
-    "logging", "math", "operator", "os", "pathlib", "pickle", "pprint", "random", "re", "shutil", "statistics",
-    "string", "subprocess", "tempfile", "textwrap", "threading", "time", "traceback", "types", "typing", "uuid",
+    "decimal", "enum", "fractions", "functools", "hashlib", "heapq", "inspect", "io", "itertools", "json", "logging",
+    "math", "operator", "os", "pathlib", "random", "re", "statistics", "string", "subprocess", "textwrap", "threading",
+    "time", "traceback", "types", "typing",
 )  # fmt: skip
 
 

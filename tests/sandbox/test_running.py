@@ -12,9 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from python_executor.model.events import Termination
+from python_executor.model.errors import BackendError
+from python_executor.model.events import Event, Termination
 from python_executor.model.spec import FileTree, Interpreter, SymlinkEntry
-from tests.sandbox.conftest import INTERPRETERS, Engine, Outcome, make_spec
+from python_executor.sandboxes.native.backend import NativeBackend
+from tests.sandbox.conftest import INTERPRETERS, LIMITS, NEWEST, Engine, Outcome, make_spec
+from tests.support.server import TOLERATED
 
 Run = Callable[..., Outcome]
 every_interpreter = pytest.mark.parametrize("interpreter", INTERPRETERS, ids=lambda each: each.minor_version)
@@ -302,3 +305,54 @@ def test_what_a_daemon_holds_open_does_not_hold_up_the_answer(run: Run) -> None:
 def test_random_state_differs_between_sandboxes(run: Run) -> None:
     code = "import random, os, uuid; print(random.random(), os.urandom(4).hex(), uuid.uuid4())"
     assert len({run(code).stdout for _ in range(4)}) == 4
+
+
+@every_interpreter
+def test_a_thread_and_a_fork_are_what_they_are_in_plain_python(run: Run, interpreter: Interpreter) -> None:
+    code = """
+import logging, os, random, threading
+print(threading.main_thread().native_id == threading.get_native_id() == os.getpid())
+lock = logging._lock if hasattr(logging, '_lock') else threading.RLock()
+lock.acquire()  # as if another thread held it in the moment of the fork
+threading.Thread(target=threading.Event().wait, daemon=True).start()
+before = random.getstate()
+if os.fork() == 0:
+    logging.getLogger('a child').warning('said')
+    print(threading.active_count(), random.getstate() != before)
+    os._exit(0)
+os.wait()
+"""
+    outcome = run(code, python=interpreter.minor_version)
+    assert outcome.stdout == "True\n1 True\n"
+    assert "said" in outcome.stderr
+
+
+def preloading(engine: Engine, *modules: str) -> Outcome:
+    """What code finds imported before its first line, of the modules; in a box of its own."""
+
+    async def run_there() -> Outcome:
+        other = NativeBackend(
+            INTERPRETERS, default_python=NEWEST, default_limits=LIMITS, pool_min=0, pool_max=0, preload=modules,
+            insecure_allow=frozenset(TOLERATED.split(",")),
+        )  # fmt: skip
+        try:
+            sandbox = await other.acquire(spec)
+            events: list[Event] = []
+            await sandbox.run(spec, events.append)
+            return Outcome(events)
+        finally:
+            await other.close()
+
+    spec = make_spec(f"import sys; print([name for name in {modules!r} if name in sys.modules])")
+    return engine.wait(run_there())
+
+
+def test_modules_are_preloaded_as_asked_and_those_that_an_interpreter_lacks_are_left_out(engine: Engine) -> None:
+    assert preloading(engine, "xml.dom.minidom", "no_such_module", "wave").stdout == "['xml.dom.minidom', 'wave']\n"
+    assert preloading(engine).stdout == "[]\n"
+
+
+def test_a_module_that_cannot_be_preloaded_is_named_with_the_reason(engine: Engine) -> None:
+    reason = "the module asyncio.windows_events of PRELOAD can't be imported: ImportError: win32 only"
+    with pytest.raises(BackendError, match=re.escape(reason)):
+        preloading(engine, "asyncio.windows_events")

@@ -200,3 +200,14 @@ def test_a_sandbox_that_died_while_it_waited_is_never_handed_out() -> None:
         assert workshop.made[0].is_destroyed
 
     run(story())
+
+
+def test_a_pool_never_has_more_than_it_was_bound_to() -> None:
+    async def story() -> None:
+        pool = (workshop := Workshop()).pool(least=5, most=8)
+        pool.bound(2)
+        pool.fill()
+        await settle()
+        assert (pool.size, pool.waiting, workshop.begun) == (2, 2, 2)
+
+    run(story())

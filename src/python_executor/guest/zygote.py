@@ -48,7 +48,6 @@ for name in ("entry", "frames", "intake", "kernel", "networks", "runner", "shari
     del sys.modules[name]  # a request may bring files of these names
 
 CONTROL_FD = 3
-MSG_CMSG_CLOEXEC = 0x40000000  # pause must not have them
 FDS_MAX = 16
 _exit = os._exit  # user code may replace the other
 
@@ -108,7 +107,7 @@ class Zygote:
         """One packet of the server, with the descriptors that came along."""
         try:
             packet, rights, _, _ = self.control.recvmsg(
-                frames.PACKET_MAX, socket.CMSG_SPACE(4 * FDS_MAX), MSG_CMSG_CLOEXEC
+                frames.PACKET_MAX, socket.CMSG_SPACE(4 * FDS_MAX), socket.MSG_CMSG_CLOEXEC
             )
         except ConnectionResetError:  # the server died with packets of ours unread
             packet, rights = b"", []

@@ -24,6 +24,7 @@ from .selftest import examine, probe_spec
 
 PROCESSES_MAX = 256
 WATCH_INTERVAL = 0.1  # seconds
+DESCRIPTORS = 16  # of ours, for each sandbox with its cgroups
 log = structlog.get_logger()
 
 
@@ -47,6 +48,7 @@ class NativeBackend:
         self._interpreters = {interpreter.minor_version: interpreter for interpreter in interpreters}
         self._default_python = default_python
         self._limits = default_limits
+        self._pool_max = pool_max
         self._preload = tuple(preload)
         self._insecure_allow = insecure_allow
         self._identities = choose_identities()
@@ -88,7 +90,7 @@ class NativeBackend:
         """Make the default interpreter's box and begin to fill its pool; see `Backend.start`."""
         if not self._interpreters:
             raise BackendError("no CPython 3.9 or later was found: install one, for example with `uv python install`")
-        _raise_open_files_limit()
+        self._bound_pools(_raise_open_files_limit())
         _become_last_choice_of_oom_killer()
         try:
             self._cgroups = CgroupTree(find_hierarchies())
@@ -98,6 +100,14 @@ class NativeBackend:
         await self._box(self._first_version)
         await self._try_network()
         self._pools[self._first_version].fill()
+
+    def _bound_pools(self, open_files: int) -> None:
+        """No more sandboxes wait than half of the descriptors that we may have are enough for."""
+        affordable = open_files // 2 // DESCRIPTORS
+        if affordable < self._pool_max:
+            log.warning("POOL_MAX is lowered: more open files would be needed", pool_max=affordable, limit=open_files)
+            for pool in self._pools.values():
+                pool.bound(affordable)
 
     async def acquire(self, spec: ExecutionSpec) -> NativeSandbox:
         """One from the pool, else one made now; see `Backend.acquire`."""
@@ -217,10 +227,11 @@ class NativeBackend:
                         await sandbox.check_memory()
 
 
-def _raise_open_files_limit() -> None:
-    """A sandbox takes five descriptors."""
+def _raise_open_files_limit() -> int:
+    """As far as it goes; where it is then."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return hard
 
 
 def _become_last_choice_of_oom_killer() -> None:

@@ -246,7 +246,8 @@ class Box:
         if control is None:
             return
         try:
-            packet, fds, _, _ = socket.recv_fds(control, frames.PACKET_MAX, 1, socket.MSG_DONTWAIT)
+            packet, rights, _, _ = control.recvmsg(frames.PACKET_MAX, socket.CMSG_SPACE(4), socket.MSG_CMSG_CLOEXEC)
+            fds = [fd for _, _, data in rights for (fd,) in struct.iter_unpack("i", data)]
         except BlockingIOError:
             return
         except OSError:

@@ -74,6 +74,10 @@ class Pool:
         self._filling: asyncio.TimerHandle | None = None  # in a moment
         self._tasks: set[asyncio.Task[None]] = set()
 
+    def bound(self, most: int) -> None:
+        """Never have more than this wait, whatever was asked for."""
+        self._most = min(self._most, most)
+
     @property
     def size(self) -> int:
         """How many are to wait, as demand was lately."""
