@@ -142,7 +142,9 @@ class Settings(BaseSettings):
 
     data_dir: Path = Field(default_factory=default_data_dir, description="Directory of the database; one server each.")
     cleanup_ttl: PositiveInt = Field(300, description="Seconds that a finished execution is kept.")
-    store_max_mb: PositiveInt = Field(1024, description="MiB that finished executions may take; the oldest go first.")
+    store_max_mb: PositiveInt = Field(
+        1024, description="MiB that finished executions may take; the oldest go first, the file keeps its size."
+    )
 
     @model_validator(mode="before")
     @classmethod

@@ -25,6 +25,7 @@ from .selftest import examine, probe_spec
 PROCESSES_MAX = 256
 WATCH_INTERVAL = 0.1  # seconds
 DESCRIPTORS = 16  # of ours, for each sandbox with its cgroups
+DESCRIPTORS_SPARED = 2048  # where there are many
 log = structlog.get_logger()
 
 
@@ -102,8 +103,8 @@ class NativeBackend:
         self._pools[self._first_version].fill()
 
     def _bound_pools(self, open_files: int) -> None:
-        """No more sandboxes wait than half of the descriptors that we may have are enough for."""
-        affordable = open_files // 2 // DESCRIPTORS
+        """No more sandboxes wait than our descriptors are enough for, with some left for those that run."""
+        affordable = max(open_files // 2, open_files - DESCRIPTORS_SPARED) // DESCRIPTORS
         if affordable < self._pool_max:
             log.warning("POOL_MAX is lowered: more open files would be needed", pool_max=affordable, limit=open_files)
             for pool in self._pools.values():
