@@ -21,6 +21,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
 from random import Random
@@ -41,11 +42,14 @@ TENTHS, WARM_UP = 10, 500
 HELP = "of the mix (default: 50,000); below about 20,000 slopes and latency are shown and not judged"
 READING_SECONDS = 2.0
 REST_SECONDS = 30.0  # that the server gets to come to rest
+MOST_AT_ONCE = 48  # more than the spares that are kept, and than the mix ever has
 SETTINGS = {
     "cleanup_ttl": KEPT_SECONDS,
     "store_max_mb": STORE_MB,
     "max_output_mb": MAX_OUTPUT_MB,
     "default_memory_mb": 256,  # so that all clients run at once within a small machine's budget
+    "pool_min": 8,
+    "pool_max": 8,  # a pool that follows demand would look like something that grows
 }
 
 
@@ -150,6 +154,18 @@ def pythons(url: str) -> str:
         return " and ".join(sorted({client.eval("1")["python"], client.execute("1")["python"]}))
 
 
+def have_many_at_once(url: str) -> None:
+    """Make the server keep all that it ever keeps to be used again: cgroups, and network namespaces of both boxes."""
+
+    def one(number: int) -> None:
+        code = "import time; time.sleep(1)"
+        with closing(Client(url)) as client:
+            _ = client.eval(code) if number % 2 else client.execute(code)
+
+    with ThreadPoolExecutor(MOST_AT_ONCE) as threads:
+        list(threads.map(one, range(MOST_AT_ONCE)))
+
+
 @contextmanager
 def server_in(directory: Path, temporary: Path) -> Iterator[ServerProcess]:
     """A server with its data and temporary files there; killed at the end, should it still live."""
@@ -173,6 +189,7 @@ def soak(directory: Path, tenth: int) -> Soak:
         pid, kinds, python = server.process.pid, kinds_for(server.url), pythons(server.url)
         with progress_of(WARM_UP, "warming up") as show:
             show_until_over(Play(server.url, make_deck(kinds, WARM_UP), 1), show)
+        have_many_at_once(server.url)
         reader = Reader(pid, directory / "data", temporary)
         start, zygotes = at_rest(reader), generations(pid)[2]
         steady = Steady(server.url)

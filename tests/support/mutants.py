@@ -142,7 +142,7 @@ MUTATIONS: dict[str, Mutation] = {
         "network-namespace",
         ((NETWORKS, "        kernel.unshare(kernel.CLONE_NEWNET)\n        raise_loopback()\n", ""),
          (NETWORKS, "kernel.setns(self.own, kernel.CLONE_NEWNET)", "pass"),
-         (NETWORKS, "SPARES_MAX = 64", "SPARES_MAX = 0"),
+         (NETWORKS, "SPARES_MAX = 16", "SPARES_MAX = 0"),
          (BOX, " | kernel.CLONE_NEWNET", "")),
     ),
     "untouched-network": Mutation("", ((NETWORKS, "            if traces() == self.untouched:\n", "            if True:\n"),)),

@@ -21,7 +21,7 @@ LOOPBACK_UP = struct.pack("16sh22x", b"lo", 0x41)  # struct ifreq: IFF_UP, IFF_R
 OWN = "/proc/self/ns/net"
 TRACES = ("dev", "snmp", "snmp6", "ip6_flowlabel")  # of which netstat's counters are a refinement
 TRACES_MAX = 1 << 16
-SPARES_MAX = 64
+SPARES_MAX = 16
 
 
 class Networks:

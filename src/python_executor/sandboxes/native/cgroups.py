@@ -34,7 +34,7 @@ NEEDED = frozenset({"memory", "pids", "cpu"})
 LEFT_CHARGED_MAX = (
     1 << 20
 )  # bytes that may still be charged to a group that is used again; the kernel counts in batches
-SPARES_MAX = 64
+SPARES_MAX = 16
 
 
 @dataclass(frozen=True, slots=True)
