@@ -88,7 +88,7 @@ while frame is not None:
     if frame.f_code.co_filename.endswith("zygote.py") and isinstance(frame.f_locals.get("sandbox"), int):
         found.append(frame.f_locals["sandbox"])  # how many there have been so far
     for value in list(frame.f_locals.values()):
-        if type(value).__name__ == "Zygote": found += [*value.children.values(), *value.file_systems]
+        if type(value).__name__ == "Zygote": found += [*value.children.values(), *value.file_systems, *value.lent, *value.outgoing, *value.networks.spares]
     frame = frame.f_back""", ("frames",)),
 ]  # fmt: skip
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import http.client
+import json
 import re
 import socket
 from collections.abc import Callable
+from contextlib import closing
 from datetime import datetime
 from urllib.parse import urlsplit
 from uuid import UUID
@@ -221,3 +224,13 @@ def test_redirects_work_in_a_browser(server_url: str) -> None:
     with requests.Session() as session:
         session.trust_env = False
         assert "swagger" in session.get(f"{server_url}/docs", timeout=10).text
+
+
+def test_a_head_request_is_answered_on_a_connection_that_stays(server_url: str) -> None:
+    with closing(http.client.HTTPConnection(server_url.removeprefix("http://"), timeout=5)) as connection:
+        for _ in range(2):
+            connection.request("HEAD", "/health")
+            answer = connection.getresponse()
+            assert (answer.status, answer.read()) == (405, b"")
+            connection.request("GET", "/health")
+            assert json.loads(connection.getresponse().read()) == {"status": "ok"}

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from python_executor.model.events import Termination
+from python_executor.model.events import Event, Termination
 from tests.sandbox.conftest import Engine, Outcome, make_spec
 
 TIMES = 12  # more than wait in the pool, so that cgroups and network namespaces come round
@@ -252,7 +252,7 @@ def test_what_was_counted_and_limited_is_the_last_tenants_alone(used: Engine) ->
         assert used.run("print(1)").termination is Termination.EXITED
 
 
-NETWORK = "import os; print(os.readlink('/proc/self/ns/net'))"
+NETWORK = "import socket; print(socket.socket().getsockopt(socket.SOL_SOCKET, 71, 8).hex())"  # SO_NETNS_COOKIE
 
 
 def test_a_network_namespace_comes_round_until_somebody_touches_it(fresh: Engine) -> None:
@@ -261,6 +261,28 @@ def test_a_network_namespace_comes_round_until_somebody_touches_it(fresh: Engine
     touched = shown(fresh.run(NETWORK + LEFTOVERS["traffic"].leave))
     later = [shown(fresh.run(NETWORK)) for _ in range(TIMES)]
     assert touched not in later
+
+
+def test_a_network_namespace_that_got_a_way_out_never_comes_round_whatever_it_shows(fresh: Engine) -> None:
+    async def run_exposed() -> Outcome:
+        spec, events = make_spec(NETWORK), list[Event]()
+        sandbox = await fresh.backend.acquire(spec)
+        try:
+            await sandbox._box.expose(sandbox._number)
+            await sandbox.run(spec, events.append)
+        finally:
+            await sandbox.destroy()
+        return Outcome(events)
+
+    exposed = shown(fresh.wait(run_exposed()))
+    assert exposed not in [shown(fresh.run(NETWORK)) for _ in range(TIMES)]
+
+
+def test_flow_labels_which_outlive_their_socket_cannot_be_leased(fresh: Engine) -> None:
+    code = "import errno, socket\nwith socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as each:\n" \
+        "  try: each.setsockopt(41, 32, bytes(32))\n  except OSError as error: print(errno.errorcode[error.errno])\n" \
+        "  each.setsockopt(41, socket.IPV6_V6ONLY, 1); print('else they are as usual')"  # fmt: skip
+    assert shown(fresh.run(code)) == "EINVAL\nelse they are as usual\n"
 
 
 @pytest.mark.usefixtures("needs_cgroups")

@@ -145,9 +145,12 @@ MUTATIONS: dict[str, Mutation] = {
          (NETWORKS, "SPARES_MAX = 16", "SPARES_MAX = 0"),
          (BOX, " | kernel.CLONE_NEWNET", "")),
     ),
-    "untouched-network": Mutation("", ((NETWORKS, "            if traces() == self.untouched:\n", "            if True:\n"),)),
+    "untouched-network": Mutation(
+        "", ((NETWORKS, "is_untouched = traces() == self.untouched", "is_untouched = True"),)
+    ),
+    "exposed-network": Mutation("", ((ZYGOTE, "                os.close(self.lent.pop(sandbox))", "                pass"),)),
     "random-state": Mutation("", ((ZYGOTE, '            sys.modules["random"].seed()\n', "            pass\n"),)),
-    "cgroup-counters": Mutation("", ((CGROUPS, "        self._cpu_before = self._cpu_nanoseconds()\n", ""),)),
+    "cgroup-counters": Mutation("", ((CGROUPS, "            self._cpu_before = self._cpu_nanoseconds()\n", ""),)),
     "mount-namespace": Mutation("", ((ENTRY, "kernel.CLONE_NEWNS | ", ""),)),
     "proc-options": Mutation("own-root", ((ENTRY, '"subset=pid,hidepid=ptraceable"', '""'),)),
     "own-root": Mutation("own-root", ((PLAN, '("/usr/bin", "/usr/lib"', '("/home", "/usr/local", "/usr/bin", "/usr/lib"'),)),

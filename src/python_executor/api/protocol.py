@@ -98,7 +98,8 @@ class Protocol(HttpToolsProtocol):
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         self._answering = cycle
         cycle.scope[CONNECTION] = self  # type: ignore[literal-required]
-        cycle.transport = _Together(self.transport)  # type: ignore[assignment]
+        if cycle.scope["method"] != "HEAD":  # whose answer is a head alone
+            cycle.transport = _Together(self.transport)  # type: ignore[assignment]
         super()._start_asgi_task(cycle, app)
 
     async def while_connected(self, work: Coroutine[Any, Any, Answer]) -> Answer:

@@ -36,8 +36,13 @@ class Networks:
         """Put this process into one that nobody has touched; its descriptor, which `release()` or `close` takes."""
         while self.spares:
             network = self.spares.popleft()
-            kernel.setns(network, kernel.CLONE_NEWNET)
-            if traces() == self.untouched:
+            try:
+                kernel.setns(network, kernel.CLONE_NEWNET)
+                is_untouched = traces() == self.untouched
+            except OSError:
+                os.close(network)
+                raise
+            if is_untouched:
                 return network
             os.close(network)
         kernel.unshare(kernel.CLONE_NEWNET)
@@ -52,7 +57,7 @@ class Networks:
 
     def release(self, network: int) -> None:
         """Its sandbox is gone: keep it for another."""
-        if len(self.spares) < SPARES_MAX:
+        if len(self.spares) < SPARES_MAX and all(self.untouched[:2]):  # else this kernel shows no counters
             self.spares.append(network)
         else:
             os.close(network)

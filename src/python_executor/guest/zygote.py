@@ -106,11 +106,11 @@ class Zygote:
     def receive(self) -> Job | None:
         """One packet of the server, with the descriptors that came along."""
         try:
-            packet, rights, _, _ = self.control.recvmsg(
+            packet, rights, flags, _ = self.control.recvmsg(
                 frames.PACKET_MAX, socket.CMSG_SPACE(4 * FDS_MAX), socket.MSG_CMSG_CLOEXEC
             )
         except ConnectionResetError:  # the server died with packets of ours unread
-            packet, rights = b"", []
+            packet, rights, flags = b"", [], 0
         if not packet:
             os._exit(0)
         fds = [fd for _, _, data in rights for (fd,) in struct.iter_unpack("i", data)]
@@ -118,6 +118,8 @@ class Zygote:
         body = packet[frames.HEADER.size :]
         job = None
         try:
+            if flags & socket.MSG_CTRUNC:
+                raise OSError("descriptors were lost on their way to the zygote: too many open files")
             if kind == frames.MAKE:
                 job = self.make(sandbox, body, fds)
             elif kind == frames.RESIZE:
@@ -164,7 +166,7 @@ class Zygote:
 
     def forget(self) -> None:
         """In a fork: know nothing of other sandboxes. To free all that is here would copy it first."""
-        for table in (self.children, self.file_systems, self.lent):
+        for table in (self.children, self.file_systems, self.lent, self.outgoing, self.networks.spares):
             table.clear()
 
     def spawn_pause(self) -> int:

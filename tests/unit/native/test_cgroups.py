@@ -312,6 +312,51 @@ def test_a_group_in_which_something_is_left_is_not_used_again(hierarchies, versi
     assert [own(hierarchy) for hierarchy in hierarchies] == [[]] * len(hierarchies)
 
 
+def test_a_limit_that_could_not_be_written_is_written_for_the_next_tenant(hierarchies, version, monkeypatch):
+    tree = CgroupTree(hierarchies)
+    group = tree.acquire()
+    limits = {"memory_bytes": 64 << 20, "processes": 256, "cpu_shares": 1024, "cpus": 0.5}
+    really_open, name = os.open, {1: "memory.limit_in_bytes", 2: "memory.max"}[version]
+
+    def fail(path, *arguments, **options):
+        if str(path).endswith(name):
+            raise OSError(24, "Too many open files")
+        return really_open(path, *arguments, **options)
+
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="Too many open files"):
+        patch.setattr(os, "open", fail)
+        group.set_limits(**limits)
+    group.set_limits(**limits)
+    assert str(64 << 20) in texts_of(hierarchies, name)
+    tree.close()
+
+
+def test_a_group_that_a_process_may_still_enter_is_not_used_again(hierarchies):
+    tree = CgroupTree(hierarchies)
+    first = tree.acquire()
+    first.is_spoiled = True
+    tree.release(first)
+    assert tree.acquire() is not first
+    tree.close()
+
+
+def test_a_sandbox_joins_all_trees_or_none(group, hierarchies, monkeypatch):
+    before = os.listdir("/proc/self/fd")
+    last = str(hierarchies[-1].directory)
+    really_open = os.open
+
+    def fail(path, *arguments, **options):
+        if str(path).startswith(last):
+            raise OSError(24, "Too many open files")
+        return really_open(path, *arguments, **options)
+
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="Too many open files"):
+        patch.setattr(os, "open", fail)
+        group.open_to_join()
+    assert os.listdir("/proc/self/fd") == before
+    assert len(group.open_to_join()) == len(hierarchies)
+
+
 def test_where_a_kernel_cannot_reset_its_counters_each_sandbox_gets_a_new_group(hierarchies, version, monkeypatch):
     def refuse(*_: object) -> None:
         raise OSError(22, "Invalid argument")

@@ -104,9 +104,13 @@ class NativeBackend:
 
     def _bound_pools(self, open_files: int) -> None:
         """No more sandboxes wait than our descriptors are enough for, with some left for those that run."""
-        affordable = max(open_files // 2, open_files - DESCRIPTORS_SPARED) // DESCRIPTORS
+        affordable = max(open_files // 2, open_files - DESCRIPTORS_SPARED) // DESCRIPTORS // len(self._pools)
         if affordable < self._pool_max:
-            log.warning("POOL_MAX is lowered: more open files would be needed", pool_max=affordable, limit=open_files)
+            log.warning(
+                "POOL_MAX is lowered: all interpreters' pools would need more open files",
+                pool_max=affordable,
+                limit=open_files,
+            )
             for pool in self._pools.values():
                 pool.bound(affordable)
 
@@ -208,6 +212,7 @@ class NativeBackend:
             )
         except OSError as error:
             if cgroup is not None:
+                cgroup.is_spoiled = True
                 self._cgroups.release(cgroup)
             raise BackendError(f"no cgroup for a sandbox: {error}") from error
         return cgroup

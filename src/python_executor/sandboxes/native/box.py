@@ -180,6 +180,7 @@ class Box:
             if pipes is not None:
                 pipes.close()
             if cgroup is not None:
+                cgroup.is_spoiled = True  # the zygote may still make what we no longer wait for
                 self._release_cgroup(cgroup)
             if not isinstance(error, (OSError, TimeoutError)):
                 raise
@@ -191,8 +192,8 @@ class Box:
         if self._identities.has_own_uids and not self._free_uids:
             raise OSError(f"all of the {self._identities.count - 1} uids for sandboxes are in use")
         uid = self._free_uids.popleft() if self._free_uids else 0
-        joins = cgroup.open_to_join() if cgroup is not None else []
         try:
+            joins = cgroup.open_to_join() if cgroup is not None else []
             self._number += 1
             number = self._number
             body = frames.MAKE_BODY.pack(uid, disk_bytes)
@@ -222,6 +223,10 @@ class Box:
             try:
                 socket.send_fds(self._control, [frames.HEADER.pack(kind, number) + body], fds)
                 return await answer.fds
+            except asyncio.CancelledError:
+                if answer.fds.done() and not answer.fds.cancelled() and answer.fds.exception() is None:
+                    let_go(answer.fds.result())  # both at once
+                raise
             finally:
                 del self._answers[number]
 
@@ -256,10 +261,7 @@ class Box:
             self._understand(packet, fds)
         except struct.error:  # an empty packet, too: the zygote is gone, or not itself any more
             self._lose()
-        for fd in fds:  # of a sandbox that nobody waits for any more
-            with suppress(OSError):  # it has ended, or is no process at all
-                signal.pidfd_send_signal(fd, signal.SIGKILL)
-            os.close(fd)
+        let_go(fds)
 
     def _understand(self, packet: bytes, fds: list[int]) -> None:
         """Tell whom it concerns; descriptors that are handed on are taken off the list. Raises `struct.error`."""
@@ -319,6 +321,14 @@ class Box:
         for sandbox in list(self._sandboxes.values()):
             sandbox.box_died()
             await sandbox.destroy()
+
+
+def let_go(fds: list[int]) -> None:
+    """Of sandboxes that nobody waits for any more."""
+    for fd in fds:
+        with suppress(OSError):  # it has ended, or is no process at all
+            signal.pidfd_send_signal(fd, signal.SIGKILL)
+        os.close(fd)
 
 
 def is_process(fd: int) -> bool:

@@ -94,15 +94,16 @@ class Cgroup:
         self._peak = "memory.max_usage_in_bytes" if self._version["memory"] == 1 else "memory.peak"
         self._limits: tuple[int, int, int, float | None] | None = None
         self._has_quota = False
+        self.is_spoiled = False  # a process may still come into it: never to be used again
         self._files: dict[tuple[str, str], int] = {}  # descriptors, by controller and name
         self._joins: list[int] = []
         try:
             for path in directories:
                 path.mkdir()
+            self._oom_kills_before = self._count_oom_kills()
         except OSError:
             self.remove()
             raise
-        self._oom_kills_before = self._count_oom_kills()
         self._cpu_before = 0  # nanoseconds
 
     def reset(self) -> bool:
@@ -113,10 +114,10 @@ class Cgroup:
                 return False
             # On v2 that holds for what is read through the same descriptor; before Linux 6.12 it is refused.
             os.pwrite(self._open("memory", self._peak), b"0", 0)
+            self._oom_kills_before = self._count_oom_kills()
+            self._cpu_before = self._cpu_nanoseconds()
         except (OSError, ValueError):
             return False
-        self._oom_kills_before = self._count_oom_kills()
-        self._cpu_before = self._cpu_nanoseconds()
         return True
 
     def set_limits(self, *, memory_bytes: int, processes: int, cpu_shares: int, cpus: float | None = None) -> None:
@@ -124,7 +125,7 @@ class Cgroup:
         wanted = (memory_bytes, processes, cpu_shares, cpus)
         if wanted == self._limits:
             return
-        self._limits = wanted
+        self._limits = None  # unknown, until all of it is written
         self._write("pids", "pids.max", processes)
         if self._version["memory"] == 1:
             self._write_if_there("memory", "memory.memsw.limit_in_bytes", -1)  # never below the other
@@ -140,25 +141,34 @@ class Cgroup:
         else:
             self._write("cpu", "cpu.weight", weight_from_shares(cpu_shares))
         self._set_quota(cpus)
+        self._limits = wanted
 
     def _set_quota(self, cpus: float | None) -> None:
         """Microseconds in each period; a new group has none, which is left alone."""
         if cpus is None and not self._has_quota:
             return
-        self._has_quota = cpus is not None
+        self._has_quota = True  # until it is known to be gone
         quota = max(1000, round(cpus * CPU_PERIOD)) if cpus else None  # the kernel takes no less
         if self._version["cpu"] == 1:
             self._write("cpu", "cpu.cfs_period_us", CPU_PERIOD)
             self._write("cpu", "cpu.cfs_quota_us", quota or -1)
         else:
             self._write("cpu", "cpu.max", f"{quota or 'max'} {CPU_PERIOD}")
+        self._has_quota = cpus is not None
 
     def open_to_join(self) -> list[int]:
         """Descriptors; a process that writes "0" to each has joined. They stay the group's."""
         if not self._joins:
             name = {1: "tasks", 2: "cgroup.procs"}
-            for path, tree in self._directories.items():
-                self._joins.append(os.open(path / name[tree.version], os.O_WRONLY | os.O_CLOEXEC))
+            joins: list[int] = []
+            try:
+                for path, tree in self._directories.items():
+                    joins.append(os.open(path / name[tree.version], os.O_WRONLY | os.O_CLOEXEC))
+            except OSError:
+                for fd in joins:
+                    os.close(fd)
+                raise
+            self._joins = joins  # all or none
         return self._joins
 
     def add(self, pid: int) -> None:
@@ -285,7 +295,7 @@ class CgroupTree:
 
     def release(self, cgroup: Cgroup) -> None:
         """Take back the groups of a sandbox of which no process is left."""
-        if len(self._spares) < SPARES_MAX:
+        if len(self._spares) < SPARES_MAX and not cgroup.is_spoiled:
             self._spares.append(cgroup)
         else:
             self._discard(cgroup)

@@ -12,10 +12,16 @@ class Pipes:
     """The descriptors between us and one sandbox."""
 
     def __init__(self) -> None:
-        self.stdout, self._guest_stdout = os.pipe2(os.O_CLOEXEC)
-        self.stderr, self._guest_stderr = os.pipe2(os.O_CLOEXEC)
-        self.report, self._guest_report = os.pipe2(os.O_CLOEXEC)
-        self.control, self._guest_control = socket.socketpair()
+        made: list[int] = []
+        try:
+            for _ in range(3):
+                made += os.pipe2(os.O_CLOEXEC)
+            self.control, self._guest_control = socket.socketpair()
+        except OSError:
+            for fd in made:
+                os.close(fd)
+            raise
+        self.stdout, self._guest_stdout, self.stderr, self._guest_stderr, self.report, self._guest_report = made
         self.control.setblocking(False)
         for fd in (self.stdout, self.stderr, self.report):
             os.set_blocking(fd, False)

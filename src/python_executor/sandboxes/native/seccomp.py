@@ -53,12 +53,12 @@ _TIME = """
 _TALKING = """
     accept accept4 bind connect getpeername getrandom getsockname getsockopt ioprio_get ioprio_set listen mq_getsetattr
     mq_notify mq_open mq_timedreceive mq_timedsend mq_unlink msgctl msgget msgrcv msgsnd recvfrom recvmmsg recvmsg
-    semctl semget semop semtimedop sendmmsg sendmsg sendto setsockopt shmat shmctl shmdt shutdown
+    semctl semget semop semtimedop sendmmsg sendmsg sendto shmat shmctl shmdt shutdown
 """
 ALLOWED = frozenset(" ".join((_FILES, _WAITING, _MEMORY, _PROCESSES, _TIME, _TALKING)).split())
 CONDITIONAL = frozenset(
-    {"clone", "clone3", "ioctl", "madvise", "memfd_create", "mmap", "personality", "prctl", "shmget", "socket",
-     "socketpair", "sync", "syncfs"}
+    {"clone", "clone3", "ioctl", "madvise", "memfd_create", "mmap", "personality", "prctl", "setsockopt", "shmget",
+     "socket", "socketpair", "sync", "syncfs"}
 )  # fmt: skip  # looked at below
 
 _NAMESPACE_FLAGS = 0x7E020000  # every CLONE_NEW* of clone(2)
@@ -70,6 +70,7 @@ _PERSONALITIES = (0x0, 0xFFFFFFFF)  # Linux's own, and the question which it is
 _AF_UNIX, _AF_INET, _AF_INET6, _AF_NETLINK = 1, 2, 10, 16
 _SOCK_STREAM, _SOCK_DGRAM, _SOCK_SEQPACKET, _SOCK_TYPE_MASK = 1, 2, 5, 0xF
 _NETLINK_ROUTE = 0
+_IPPROTO_IPV6, _IPV6_FLOWLABEL_MGR = 41, 32  # leases labels, which outlive the socket and mark the namespace for good
 
 _AUDIT_ARCH = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 
@@ -152,6 +153,7 @@ def _conditions() -> dict[str, bytes]:
     families = _load(_argument(0)) + _if_equal(_AF_NETLINK, routes_only)
     for family in (_AF_UNIX, _AF_INET, _AF_INET6):
         families += _if_equal(family, ordinary_types)
+    no_leases = _load(_argument(2)) + _if_equal(_IPV6_FLOWLABEL_MGR, _fail(errno.EINVAL)) + ALLOW
     return {
         "clone": no_strangers,
         "clone3": UNKNOWN,  # its flags lie in memory, where no filter can look; glibc falls back to clone
@@ -161,6 +163,7 @@ def _conditions() -> dict[str, bytes]:
         "mmap": _refuse_bit(3, _MAP_HUGETLB),
         "memfd_create": _refuse_bit(1, _MFD_HUGETLB),
         "shmget": _refuse_bit(2, _SHM_HUGETLB),
+        "setsockopt": _load(_argument(1)) + _if_equal(_IPPROTO_IPV6, no_leases) + ALLOW,
         "personality": _allow_only(0, _PERSONALITIES) + DENY,
         "socket": families + _fail(errno.EAFNOSUPPORT),
         "sync": SUCCEED,  # of the host's disks, which are not the code's to wait for
