@@ -16,7 +16,7 @@ from tests.support.server import ServerProcess
 from tests.support.traces import Traces, settled, traces
 
 GUARDS_KEPT = 4
-AT_ONCE = 8  # sandboxes
+AT_ONCE = 16  # sandboxes of which a server keeps what can be used again
 
 
 class Neighbour:
@@ -78,7 +78,7 @@ def attacked_api(attacked: ServerProcess) -> Iterator[Api]:
 
 @pytest.fixture(scope="session")
 def at_rest(attacked: ServerProcess, attacked_api: Api) -> Traces:
-    """What the server has while nothing runs, and keeps of the few sandboxes that a test may have at once."""
+    """What the server has while nothing runs, and may keep to use again."""
     first = attacked_api.eval("1")
     time.sleep(0.3)  # until the store alone has it, which keeps a descriptor open once it was asked
     attacked_api.look(first["execution_id"])

@@ -57,7 +57,7 @@ found = [root for _, _, _, root, point, *_ in fields if root not in ("/", *own) 
 
 SERVER = [
     telling("reads the server's environment from its own", "found = set(os.environ) - {'HOME', 'LANG', 'PATH', 'LC_CTYPE'}"),
-    telling("reads the server's environment from /proc", "found = {each.partition(b'=')[0] for each in open('/proc/self/environ', 'rb').read().split(b'\\0')} - {b'', b'HOME', b'LANG', b'PATH'}"),
+    telling("reads the server's environment from /proc", "found = {each.partition(b'=')[0] for each in open('/proc/self/environ', 'rb').read().split(b'\\0')} - {b'', b'HOME', b'LANG', b'PATH', b'LD_BIND_NOW'}"),
     telling("reads the server's environment out of its own memory", """
 import re
 wanted = re.compile(rb"PYEX[E]C_DATA_DI[R]=/")  # not a text that it would itself be found by

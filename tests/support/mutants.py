@@ -119,7 +119,7 @@ MUTATIONS: dict[str, Mutation] = {
           '    if plan["ldconfig"]:\n'),
          (ENTRY, '    kernel.mount("devpts", "/dev/pts", "devpts", hidden, "newinstance,ptmxmode=0666,mode=620,max=64")\n', "")),
     ),
-    "reseeding": Mutation("", ((ZYGOTE, "            user = os.fork()\n", "            user = kernel._libc.fork()\n"),)),
+    "reseeding": Mutation("", ((ZYGOTE, '            sys.modules["random"].seed()\n', "            pass\n"),)),
     "ipc-namespace": Mutation("", ((ENTRY, " | kernel.CLONE_NEWIPC", ""),)),
     "ipc-of-the-host": Mutation(
         "ipc-namespace",
@@ -149,7 +149,6 @@ MUTATIONS: dict[str, Mutation] = {
         "", ((NETWORKS, "is_untouched = traces() == self.untouched", "is_untouched = True"),)
     ),
     "exposed-network": Mutation("", ((ZYGOTE, "                os.close(self.lent.pop(sandbox))", "                pass"),)),
-    "random-state": Mutation("", ((ZYGOTE, '            sys.modules["random"].seed()\n', "            pass\n"),)),
     "cgroup-counters": Mutation("", ((CGROUPS, "            self._cpu_before = self._cpu_nanoseconds()\n", ""),)),
     "mount-namespace": Mutation("", ((ENTRY, "kernel.CLONE_NEWNS | ", ""),)),
     "proc-options": Mutation("own-root", ((ENTRY, '"subset=pid,hidepid=ptraceable"', '""'),)),
@@ -201,7 +200,7 @@ MUTATIONS: dict[str, Mutation] = {
     "inotify": Mutation("", ((BOX, '(("max_inotify_instances", 16), ("max_inotify_watches", 4096))', "()"),)),
     "output-cap": Mutation("", ((EXECUTION, "        room = self._limit - len(self._kept)\n", "        room = 1 << 40\n"),)),
     # --- how it ends, and what it may say of that
-    "wall-clock": Mutation("", ((LIFECYCLE, "timeout=seconds, return_when", "timeout=seconds + 2, return_when"),)),
+    "wall-clock": Mutation("", ((LIFECYCLE, "call_later(limits.timeout_seconds, lambda", "call_later(limits.timeout_seconds + 2, lambda"),)),
     "kill-at-the-end": Mutation(  # half a second later, and what it did until then is read
         "",
         ((SANDBOX, "            self._stop_listening()\n            self._kill()\n",

@@ -31,7 +31,7 @@ class Traces:
         """This, and what is kept of so many sandboxes to be used again: network namespaces and open cgroups."""
         return replace(
             self,
-            namespaces=self.namespaces + count,
+            namespaces=self.namespaces + 2 * count,  # of two boxes, where both kinds of requests come
             cgroups=self.cgroups + 4 * count,  # one in each tree
             descriptors=self.descriptors + 10 * count,
         )
