@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import errno
+import marshal
 import os
 import shutil
 import socket
 import stat
 import tempfile
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -20,6 +22,7 @@ from hypothesis import strategies as st
 
 from python_executor.api import trees
 from python_executor.api.archives import read_archive
+from python_executor.guest import frames
 from python_executor.model.errors import Refusal
 from python_executor.model.spec import DirectoryEntry, Entry, FileEntry, FileTree, SymlinkEntry
 from python_executor.sandboxes.native.sandbox import _entry
@@ -383,13 +386,19 @@ def _carry_out(intake: ModuleType, tree: FileTree, archive: bytes, inline: bool)
     """As in a sandbox, with the content in either form."""
     ours, theirs = socket.socketpair()
     with ours, theirs, tempfile.TemporaryFile() as file:
+        spec = {"content_bytes": len(archive) if inline else 0, "stdin_bytes": 0}
+        message = marshal.dumps(spec, frames.SPEC_FORMAT)
+        head = frames.SPEC_LENGTH.pack(len(message))
         if inline:
-            ours.sendall(archive)
-            content = intake.Content(theirs, {"content_bytes": len(archive), "stdin_bytes": 0}, [])
+            sending = threading.Thread(target=ours.sendall, args=(head + message + archive,))
         else:
             file.write(archive)
             file.flush()
-            content = intake.Content(theirs, {"content_bytes": 0, "stdin_bytes": 0}, [os.dup(file.fileno())])
+            socket.send_fds(ours, [head], [file.fileno()])
+            sending = threading.Thread(target=ours.sendall, args=(message,))
+        sending.start()
+        _, content = intake.receive(theirs)
+        sending.join()
         try:
             intake.make_files([_entry(entry) for entry in tree.entries], content)
         finally:
