@@ -211,3 +211,15 @@ def test_a_pool_never_has_more_than_it_was_bound_to() -> None:
         assert (pool.size, pool.waiting, workshop.begun) == (2, 2, 2)
 
     run(story())
+
+
+def test_nobody_waits_for_ever_on_a_pool_that_is_closed() -> None:
+    async def story() -> None:
+        pool = Workshop(slow=True).pool()
+        request = asyncio.create_task(pool.take())
+        await settle()
+        await pool.close()
+        with pytest.raises(asyncio.CancelledError):
+            await asyncio.wait_for(request, 1)
+
+    run(story())

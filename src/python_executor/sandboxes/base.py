@@ -32,6 +32,8 @@ class Sandbox(Protocol):
     async def run(self, spec: ExecutionSpec, emit: Emit) -> None:
         """Run the spec. Each event goes to `emit` as it comes; the last is `Exited`, also after `kill()`.
 
+        What it would still do after that is cut off, by a cancellation as any other.
+
         Raises `BackendError` where the failure is ours; then no `Exited` came.
         """
         ...

@@ -5,6 +5,8 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -312,19 +314,27 @@ def test_a_group_in_which_something_is_left_is_not_used_again(hierarchies, versi
     assert [own(hierarchy) for hierarchy in hierarchies] == [[]] * len(hierarchies)
 
 
-def test_a_limit_that_could_not_be_written_is_written_for_the_next_tenant(hierarchies, version, monkeypatch):
-    tree = CgroupTree(hierarchies)
-    group = tree.acquire()
-    limits = {"memory_bytes": 64 << 20, "processes": 256, "cpu_shares": 1024, "cpus": 0.5}
-    really_open, name = os.open, {1: "memory.limit_in_bytes", 2: "memory.max"}[version]
+@contextmanager
+def too_many_open_files(monkeypatch: pytest.MonkeyPatch, fails: Callable[[str], bool]) -> Iterator[None]:
+    """What is done here fails when it opens one of these files."""
+    really_open = os.open
 
-    def fail(path, *arguments, **options):
-        if str(path).endswith(name):
+    def open_or_fail(path, *arguments, **options):
+        if fails(str(path)):
             raise OSError(24, "Too many open files")
         return really_open(path, *arguments, **options)
 
     with monkeypatch.context() as patch, pytest.raises(OSError, match="Too many open files"):
-        patch.setattr(os, "open", fail)
+        patch.setattr(os, "open", open_or_fail)
+        yield
+
+
+def test_a_limit_that_could_not_be_written_is_written_for_the_next_tenant(hierarchies, version, monkeypatch):
+    tree = CgroupTree(hierarchies)
+    group = tree.acquire()
+    limits = {"memory_bytes": 64 << 20, "processes": 256, "cpu_shares": 1024, "cpus": 0.5}
+    name = {1: "memory.limit_in_bytes", 2: "memory.max"}[version]
+    with too_many_open_files(monkeypatch, lambda path: path.endswith(name)):
         group.set_limits(**limits)
     group.set_limits(**limits)
     assert str(64 << 20) in texts_of(hierarchies, name)
@@ -343,15 +353,7 @@ def test_a_group_that_a_process_may_still_enter_is_not_used_again(hierarchies):
 def test_a_sandbox_joins_all_trees_or_none(group, hierarchies, monkeypatch):
     before = os.listdir("/proc/self/fd")
     last = str(hierarchies[-1].directory)
-    really_open = os.open
-
-    def fail(path, *arguments, **options):
-        if str(path).startswith(last):
-            raise OSError(24, "Too many open files")
-        return really_open(path, *arguments, **options)
-
-    with monkeypatch.context() as patch, pytest.raises(OSError, match="Too many open files"):
-        patch.setattr(os, "open", fail)
+    with too_many_open_files(monkeypatch, lambda path: path.startswith(last)):
         group.open_to_join()
     assert os.listdir("/proc/self/fd") == before
     assert len(group.open_to_join()) == len(hierarchies)

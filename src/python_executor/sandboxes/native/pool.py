@@ -130,12 +130,14 @@ class Pool:
             self._spawn(self._waiting.popleft().destroy())
 
     async def close(self) -> None:
-        """Stop making and trimming; the sandboxes that wait end with their box."""
+        """Stop making and trimming; whoever still waits is cancelled, the sandboxes that wait end with their box."""
         if self._filling is not None:
             self._filling.cancel()
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        while (claim := self._next_claim()) is not None:
+            claim.cancel()
         self._waiting.clear()
 
     async def _make_one(self) -> None:
