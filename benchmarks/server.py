@@ -33,7 +33,7 @@ class Server:
         env = {name: value for name, value in os.environ.items() if not name.startswith("PYEXEC_")}
         env |= {"PYEXEC_DEFAULT_PYTHON": version, "PYEXEC_DEFAULT_IMAGE": f"python:{version}-slim"}
         if pool is not None:
-            env |= dict.fromkeys(("PYEXEC_POOL_SIZE", "PYEXEC_POOL_MIN", "PYEXEC_POOL_MAX"), str(pool))
+            env |= dict.fromkeys(("PYEXEC_POOL_MIN", "PYEXEC_POOL_MAX"), str(pool))
         self._directory = tempfile.TemporaryDirectory()
         self._log = Path(self._directory.name, "log")
         command = [sys.executable, "-m", "python_executor", "serve", "--port", "0", "--data-dir", self._directory.name]
@@ -75,15 +75,24 @@ class Server:
             time.sleep(LOOK_SECONDS)
         return time.perf_counter() - self.started
 
-    def sandbox_processes(self) -> list[int]:
-        """The zygote's children: two for each sandbox, its `pause` and the user process."""
-        below = [self._process.pid]
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def zygotes(self) -> list[int]:
+        """One for each interpreter in use."""
+        below, found = [self._process.pid], []
         while below:
             pid = below.pop()
             if b"guest/zygote.py" in _read(f"/proc/{pid}/cmdline"):
-                return children_of(pid)
-            below += children_of(pid)
-        return []
+                found.append(pid)
+            else:
+                below += children_of(pid)
+        return found
+
+    def sandbox_processes(self) -> list[int]:
+        """The zygotes' children: two for each sandbox, its `pause` and the user process."""
+        return [child for zygote in self.zygotes() for child in children_of(zygote)]
 
     def resident_bytes(self) -> int:
         """Memory of the server's own process, as `ps` tells it."""
