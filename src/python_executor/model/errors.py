@@ -14,6 +14,7 @@
     │   ├── UnsupportedMediaType unsupported_media_type 415
     │   ├── QueueFull            queue_full            429
     │   └── Unavailable          unavailable           503
+    ├── EnvironmentFailed    packages could not be had: the request's doing, told to its sender
     ├── BackendError         a sandbox could not be made or was lost: ours, never the code's
     └── StoreError           the store can't be opened, read or written: ours as well
 
@@ -107,6 +108,10 @@ class Unavailable(Refusal):
     """The server is draining, or no sandbox can be made."""
 
     code = "unavailable"
+
+
+class EnvironmentFailed(ExecutorError):
+    """The packages that were asked for can't be had; the message says why, to whoever asked."""
 
 
 class BackendError(ExecutorError):

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from .environment import Stage
+
 
 class Termination(StrEnum):
     """Whose doing the end of an execution was: `ERROR` and `LOST` are ours, all others theirs."""
@@ -26,6 +28,16 @@ class Usage:
 
     cpu_ms: int = 0
     memory_peak_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Preparing:
+    """How far the environment is. Before the code runs; it comes from us, not from a sandbox."""
+
+    stage: Stage
+    what: str = ""  # what is being worked at, such as a file's name
+    done: int = 0  # bytes
+    total: int = 0  # bytes; 0: not known
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,4 +83,4 @@ class Exited:
     usage: Usage
 
 
-Event = Stdout | Stderr | Result | Raised | Exited
+Event = Preparing | Stdout | Stderr | Result | Raised | Exited

@@ -1,0 +1,32 @@
+"""Packages beside an interpreter: what an execution gets of them, and how far their making has come."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+@dataclass(frozen=True, slots=True)
+class Package:
+    """One that is installed."""
+
+    name: str  # normalized: "scikit-learn"
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class Environment:
+    """A set of installed packages for one interpreter, known by its content."""
+
+    key: str  # "env_" and 32 hexadecimal digits
+    packages: tuple[Package, ...]
+    name: str | None = None  # of one that the operator has named
+
+
+class Stage(StrEnum):
+    """What the making of an environment is at."""
+
+    RESOLVING = "resolving"
+    DOWNLOADING = "downloading"
+    INSTALLING = "installing"
+    STORING = "storing"
