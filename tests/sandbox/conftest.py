@@ -12,9 +12,11 @@ from typing import Any, TypeVar
 import pytest
 
 from python_executor.environments.interpreters import find_interpreters
+from python_executor.model.environment import Environment
 from python_executor.model.events import Event, Exited, Raised, Result, Stderr, Stdout, Termination
 from python_executor.model.spec import ExecutionSpec, FileEntry, FileTree, Limits
 from python_executor.sandboxes.native.backend import NativeBackend
+from python_executor.sandboxes.native.plan import NO_STORE, Store
 from python_executor.sandboxes.native.sandbox import NativeSandbox
 from python_executor.settings import PRELOAD
 from tests.support.server import TOLERATED
@@ -75,7 +77,8 @@ def make_spec(code: str, files: dict[str, str] | None = None, **fields: Any) -> 
 class Engine:
     """A backend on an event loop of its own, in a thread that lives as long as it does."""
 
-    def __init__(self, *, pool_min: int = 2, pool_max: int = 4) -> None:
+    def __init__(self, *, pool_min: int = 2, pool_max: int = 4, store: Store = NO_STORE) -> None:
+        self._store = store
         self._pool = {"pool_min": pool_min, "pool_max": pool_max}
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
@@ -91,6 +94,7 @@ class Engine:
             **self._pool,
             preload=PRELOAD,
             insecure_allow=frozenset(TOLERATED.split(",")),
+            store=self._store,
         )
 
     def wait(self, work: Coroutine[Any, Any, T]) -> T:
@@ -101,10 +105,20 @@ class Engine:
         """Run the code in a sandbox of its own."""
         return self.wait(self.run_spec(make_spec(code, **fields)))
 
-    async def run_spec(self, spec: ExecutionSpec, during: Callable[[NativeSandbox], object] | None = None) -> Outcome:
+    async def run_spec(
+        self,
+        spec: ExecutionSpec,
+        during: Callable[[NativeSandbox], object] | None = None,
+        environment: Environment | None = None,
+    ) -> Outcome:
         """Run a spec; `during` gets the sandbox as soon as its code has printed something."""
+        return await self.run_in(await self.backend.acquire(spec, environment), spec, during)
+
+    async def run_in(
+        self, sandbox: NativeSandbox, spec: ExecutionSpec, during: Callable[[NativeSandbox], object] | None = None
+    ) -> Outcome:
+        """Run a spec in a sandbox that was acquired for it, and destroy that."""
         events: list[Event] = []
-        sandbox = await self.backend.acquire(spec)
 
         def emit(event: Event) -> None:
             events.append(event)

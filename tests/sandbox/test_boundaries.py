@@ -62,9 +62,12 @@ def test_two_sandboxes_share_no_namespace_that_holds_anything(engine: Engine) ->
 def test_the_root_holds_nothing_of_the_hosts_but_libraries(run: Run) -> None:
     seen = set(json.loads(run("import json, os; print(json.dumps(os.listdir('/')))").stdout))
     assert seen <= {"bin", "dev", "etc", "guest", "lib", "lib32", "lib64", "libx32", "proc", "python", "root", "run", "sbin",
-                    "tmp", "usr", "var", "work"}  # fmt: skip
+                    "store", "tmp", "usr", "var", "venv", "work"}  # fmt: skip
     assert run("import os; print(os.listdir('/usr'))").stdout.count("local") == 0
-    assert run("import os; print(os.listdir('/root'), os.listdir('/run'), os.listdir('/tmp'))").stdout == "[] [] []\n"
+    assert (
+        run("import os; print(*map(os.listdir, ['/root', '/run', '/store', '/tmp', '/venv']))").stdout
+        == "[] [] [] [] []\n"
+    )
 
 
 @pytest.mark.parametrize("path", ["/etc/shadow", "/sys", "/proc/sys", "/proc/kcore", "/proc/1/environ", "/home", "/boot",
@@ -245,7 +248,7 @@ def test_pause_has_no_descriptor_of_ours(engine: Engine) -> None:
 
 def test_an_acquisition_that_is_given_up_leaves_no_sandbox(engine: Engine) -> None:
     async def give_up_often() -> tuple[int, int]:
-        box = engine.backend._boxes[make_spec("").python]
+        box = await engine.backend._supplies[make_spec("").python].box()
         await asyncio.sleep(0.3)
         before = len(box._sandboxes)
         for delay in range(20):

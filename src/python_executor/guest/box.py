@@ -58,7 +58,7 @@ def make_box(control: socket.socket, server_pid: int) -> None:
     kernel.unshare(kernel.CLONE_NEWNS | kernel.CLONE_NEWIPC | kernel.CLONE_NEWUTS | kernel.CLONE_NEWNET)
     kernel.unshare(kernel.CLONE_NEWPID)
     kernel.mount(None, "/", None, kernel.MS_REC | kernel.MS_PRIVATE)
-    sources = [Source(path) for path, _ in plan["binds"]]  # while we may look there
+    sources = [Source(path) for path, _ in plan["binds"] + plan["kept"]]  # while we may look there
     become_root_of_box(has_own_uids=plan["has_own_uids"])
     if plan["has_own_uids"]:
         bound_kernel_quotas()
@@ -175,6 +175,9 @@ def build_root(plan: dict[str, Any], sources: list[Source]) -> None:
         show(source, ROOT + target, is_device=target.startswith("/dev/"))
     for path in plan["hidden"]:
         mount_empty(ROOT + path)
+    kernel.mount("store", ROOT + "/store", "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, "mode=0755,size=1m")
+    for source, (_, target) in zip(sources[len(plan["binds"]) :], plan["kept"]):
+        keep(source, ROOT + target)
     kernel.mount("proc", ROOT + "/proc", "proc", kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC, "subset=pid")
     if plan["ldconfig"]:
         subprocess.run([plan["ldconfig"], "-X", "-r", ROOT], check=True, stdin=subprocess.DEVNULL, env={})
@@ -198,6 +201,17 @@ def show(source: Source, target: str, *, is_device: bool) -> None:
         kernel.mount(source.origin, target, None, kernel.MS_BIND | kernel.MS_REC)
     attributes = kernel.MOUNT_ATTR_NOSUID | (kernel.MOUNT_ATTR_NOEXEC if is_device else kernel.MOUNT_ATTR_NODEV)
     kernel.mount_setattr(target, attributes | kernel.MOUNT_ATTR_RDONLY, recursive=True)
+
+
+def keep(source: Source, target: str) -> None:
+    """Something of the host's for the store, where no sandbox sees it; a directory as it is, since it will change."""
+    if not source.is_directory:
+        show(source, target, is_device=False)
+        return
+    os.makedirs(target)
+    kernel.mount(source.origin, target, None, kernel.MS_BIND)
+    attributes = kernel.MOUNT_ATTR_NOSUID | kernel.MOUNT_ATTR_NODEV | kernel.MOUNT_ATTR_RDONLY
+    kernel.mount_setattr(target, attributes, recursive=True)
 
 
 def has_overlaid(source: Source, target: str) -> bool:

@@ -12,9 +12,10 @@ sentence; later one `STARTED` byte before the first line of user code, after whi
 4 bytes length, the spec in `marshal`'s format 2 (which all versions read, at the least cost), then the files' contents
 and stdin; a large archive comes as a descriptor instead.
 
-Control socket of a zygote, a packet each: `MAKE`, `RESIZE` and `EXPOSE` (its network namespace gets a way out) from the
-server, each answered by `DONE` or `REFUSED` and a sentence; `EXITED` for each user process that has been
-reaped. Each carries a sandbox's number first.
+Control socket of a zygote, a packet each, from the server: `MAKE`, `RESIZE`, `EXPOSE` (its network namespace gets a way
+out), `SHOW` (a directory of the store, at /venv), `LISTEN` (a socket inside of it, for the server), `FORGET` (a
+directory of the store is about to go; of no sandbox). Each is answered by `DONE` or `REFUSED` and a sentence. And from
+the zygote: `EXITED` for each user process that has been reaped. Each carries a sandbox's number first.
 """
 
 from __future__ import annotations
@@ -31,10 +32,11 @@ READY, FAILED, STARTED = b"R", b"F", b"S"
 SPEC_LENGTH = struct.Struct("!I")
 SPEC_FORMAT = 2
 
-MAKE, RESIZE, EXPOSE, DONE, REFUSED, EXITED = 1, 2, 3, 4, 5, 6
+MAKE, RESIZE, EXPOSE, SHOW, LISTEN, FORGET, DONE, REFUSED, EXITED = 1, 2, 3, 4, 5, 6, 7, 8, 9
 HEADER = struct.Struct("!BQ")  # kind, number of the sandbox
 MAKE_BODY = struct.Struct("!IQ")  # uid inside the box, bytes of its files
 RESIZE_BODY = struct.Struct("!Q")  # bytes of its files
+LISTEN_BODY = struct.Struct("!H")  # port
 EXITED_BODY = struct.Struct("!iQQ")  # as wait4(2) gives it: status, CPU time in ms, largest resident set in bytes
 PACKET_MAX = 64 * 1024
 

@@ -17,6 +17,7 @@ import sys
 import time
 from typing import Any, Dict, FrozenSet, List, NoReturn, Tuple
 
+import environment
 import frames
 import runner
 
@@ -34,6 +35,8 @@ def serve(control: socket.socket, report: int, plain_modules: FrozenSet[str]) ->
         os._exit(125)
     control.send(frames.STARTED)
     control.close()
+    if spec["environment"]:
+        environment.activate()
     if spec["env"]:
         os.environ.update(spec["env"])
         time.tzset()

@@ -37,6 +37,7 @@ MOUNT_ATTR_NOEXEC = 0x8
 AT_FDCWD = -100
 AT_EMPTY_PATH = 0x1000
 AT_RECURSIVE = 0x8000
+OPEN_TREE_CLONE = 1
 FSCONFIG_SET_STRING = 1
 FSCONFIG_CMD_CREATE = 6
 FSCONFIG_CMD_RECONFIGURE = 7
@@ -54,7 +55,8 @@ _SYSCALLS = {  # the same number everywhere since 5.1, older ones differ
     "x86_64": {"pivot_root": 155, "capset": 126, "seccomp": 317},
     "aarch64": {"pivot_root": 41, "capset": 91, "seccomp": 277},
 }[platform.machine()]
-_MOVE_MOUNT, _FSOPEN, _FSCONFIG, _FSMOUNT, _FSPICK, _CLOSE_RANGE, _MOUNT_SETATTR = 429, 430, 431, 432, 433, 436, 442
+_OPEN_TREE, _MOVE_MOUNT, _FSOPEN, _FSCONFIG, _FSMOUNT, _FSPICK = 428, 429, 430, 431, 432, 433
+_CLOSE_RANGE, _MOUNT_SETATTR = 436, 442
 
 
 def _check(result: int, call: str, subject: str = "") -> int:
@@ -105,11 +107,13 @@ def pivot_root(new: str, old: str) -> None:
     _check(_syscall(_SYSCALLS["pivot_root"], _path(new), _path(old)), "pivot_root", new)
 
 
-def mount_setattr(target: str, attributes: int, *, recursive: bool) -> None:
-    """Add MOUNT_ATTR_* to a mount, or to a tree of them; what the mounts have already stays."""
+def mount_setattr(target: str | int, attributes: int, *, recursive: bool) -> None:
+    """Add MOUNT_ATTR_* to a mount (by path or descriptor), or a tree of them; what the mounts have already stays."""
     attr = struct.pack("=QQQQ", attributes, 0, 0, 0)
     flags = AT_RECURSIVE if recursive else 0
-    _check(_syscall(_MOUNT_SETATTR, AT_FDCWD, _path(target), flags, attr, len(attr)), "mount_setattr", target)
+    where, path = (AT_FDCWD, target) if isinstance(target, str) else (target, "")
+    flags |= 0 if path else AT_EMPTY_PATH
+    _check(_syscall(_MOUNT_SETATTR, where, _path(path), flags, attr, len(attr)), "mount_setattr", str(target))
 
 
 def detached_tmpfs(options: dict[str, str]) -> int:
@@ -136,6 +140,12 @@ def _fsconfig(context: int, options: dict[str, str], command: int) -> None:
         result = _syscall(_FSCONFIG, context, FSCONFIG_SET_STRING, key.encode(), value.encode(), 0)
         _check(result, "fsconfig", f"{key}={value}")
     _check(_syscall(_FSCONFIG, context, command, None, None, 0), "fsconfig")
+
+
+def copy_mount(source: str) -> int:
+    """A directory with all that is mounted below it, mounted once more and nowhere yet; the descriptor of its mount."""
+    flags = OPEN_TREE_CLONE | AT_RECURSIVE | os.O_CLOEXEC
+    return _check(_syscall(_OPEN_TREE, AT_FDCWD, _path(source), flags), "open_tree", source)
 
 
 def move_mount(mount_fd: int, target: str) -> None:

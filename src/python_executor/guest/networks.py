@@ -62,6 +62,17 @@ class Networks:
         else:
             os.close(network)
 
+    def listen(self, network: int, port: int) -> int:
+        """A socket that listens in there, on its loopback; its descriptor works anywhere."""
+        kernel.setns(network, kernel.CLONE_NEWNET)
+        try:
+            with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as listener:
+                listener.bind(("127.0.0.1", port))
+                listener.listen()
+                return listener.detach()
+        finally:
+            self.leave()
+
 
 def raise_loopback() -> None:
     """Bring up `lo` in the network namespace that we are in: `localhost` works inside, alone."""

@@ -188,7 +188,7 @@ def main() -> None:
         "reach": reach(),
         "host_name": socket.gethostname(),
         "root": sorted(os.listdir("/")),
-        "run": os.listdir("/run"),
+        "strays": [*os.listdir("/run"), *os.listdir("/store")],
         "hidden": [path for path in HIDDEN if os.path.lexists(path)],
         "writable": writable(),
         "mount_kinds": mount_kinds(),

@@ -5,7 +5,7 @@
       └─ fork    PID 2 there: enters the sandbox (entry.py), waits for its spec and runs it (runner.py)
 
 It never runs user code, parses no request and holds no secret. It does what the server's packets say (make a sandbox,
-resize its file system), tells when a user process has ended, and reaps. It never waits: not for a child, not for a full
+show it packages), tells when a user process has ended, and reaps. It never waits: not for a child, not for a full
 socket, or nothing would be reaped and nothing would ever be gone. When the server's end of the socket closes it exits,
 and as PID 1 takes everything with it.
 
@@ -37,14 +37,16 @@ import struct
 from typing import Any, NamedTuple
 
 import entry
+import environment
 import frames
 import kernel
 import networks
 import runner
 import sharing
+import store
 
 sys.path.remove(GUEST_DIRECTORY)
-for name in ("entry", "frames", "intake", "kernel", "networks", "runner", "sharing"):
+for name in ("entry", "environment", "frames", "intake", "kernel", "networks", "runner", "sharing", "store"):
     del sys.modules[name]  # a request may bring files of these names
 
 CONTROL_FD = 3
@@ -88,6 +90,8 @@ class Zygote:
         self.own_pid_namespace = os.open("/proc/self/ns/pid", os.O_RDONLY)
         self.networks = networks.Networks()
         self.lent: dict[int, int] = {}  # by sandbox: descriptor of its network namespace
+        self.users: dict[int, int] = {}  # by sandbox: pidfd of its user process
+        self.store = store.Store()
 
     def serve(self) -> Job:
         """Do what packets and ended children ask for, until the server is gone. Returns in forks only."""
@@ -122,19 +126,31 @@ class Zygote:
                 raise OSError("descriptors were lost on their way to the zygote: too many open files")
             if kind == frames.MAKE:
                 job = self.make(sandbox, body, fds)
-            elif kind == frames.RESIZE:
-                (size,) = frames.RESIZE_BODY.unpack(body)
-                kernel.reconfigure(self.file_systems[sandbox], {"size": str(size)})
-                self.send(frames.DONE, sandbox, b"")
-            elif kind == frames.EXPOSE:
-                os.close(self.lent.pop(sandbox))  # and so it is nobody else's, ever
-                self.send(frames.DONE, sandbox, b"")
+            else:
+                self.send(frames.DONE, sandbox, b"", self.change(kind, sandbox, body))
         except (OSError, KeyError) as error:
             self.send(frames.REFUSED, sandbox, str(error).encode())
         finally:
             for fd in [] if job else fds:  # the fork needs them
                 os.close(fd)
         return job
+
+    def change(self, kind: int, sandbox: int, body: bytes) -> list[int]:
+        """Something about a sandbox that waits; descriptors that the server is to have."""
+        if kind == frames.RESIZE:
+            (size,) = frames.RESIZE_BODY.unpack(body)
+            kernel.reconfigure(self.file_systems[sandbox], {"size": str(size)})
+        elif kind == frames.SHOW:
+            self.store.show(body.decode(), self.users[sandbox])
+        elif kind == frames.FORGET:
+            self.store.forget(body.decode())
+        elif kind in (frames.EXPOSE, frames.LISTEN):
+            network = self.lent.pop(sandbox)  # and so it is nobody else's, ever
+            try:
+                return [self.networks.listen(network, *frames.LISTEN_BODY.unpack(body))] if body else []
+            finally:
+                os.close(network)
+        return []
 
     def make(self, sandbox: int, body: bytes, fds: list[int]) -> Job | None:
         """A new sandbox that waits for its spec. `fds`: stdout, stderr, report, control, then its cgroups' files."""
@@ -149,7 +165,7 @@ class Zygote:
             user = os.fork()
             if user == 0:
                 return Job(uid, file_system, fds)  # back to main(): no frame below user code may know its neighbours
-            self.watch(Child(sandbox, user, is_user=True))
+            self.users[sandbox] = self.watch(Child(sandbox, user, is_user=True))
         except OSError:
             for fd in {file_system, network} - {-1}:
                 os.close(fd)
@@ -166,7 +182,8 @@ class Zygote:
 
     def forget(self) -> None:
         """In a fork: know nothing of other sandboxes. To free all that is here would copy it first."""
-        for table in (self.children, self.file_systems, self.lent, self.outgoing, self.networks.spares):
+        tables = (self.children, self.file_systems, self.lent, self.users, self.outgoing, self.networks.spares)
+        for table in tables:
             table.clear()
 
     def spawn_pause(self) -> int:
@@ -187,6 +204,7 @@ class Zygote:
         os.close(pidfd)
         _, status, usage = os.wait4(child.pid, 0)
         if child.is_user:
+            del self.users[child.sandbox]
             cpu_ms = int((usage.ru_utime + usage.ru_stime) * 1000)
             self.send(frames.EXITED, child.sandbox, frames.EXITED_BODY.pack(status, cpu_ms, usage.ru_maxrss * 1024))
         elif child.sandbox in self.file_systems:
@@ -291,6 +309,8 @@ def main() -> None:
     harden(config["rlimits"])
     hooks = HeldBackHooks()
     with hooks:
+        if config["environment"]:
+            environment.activate()
         preload(control, config["preload"])
     runner.warm_up()
     zygote = Zygote(control, config)

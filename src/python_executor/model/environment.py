@@ -21,6 +21,7 @@ class Environment:
     key: str  # "env_" and 32 hexadecimal digits
     packages: tuple[Package, ...]
     name: str | None = None  # of one that the operator has named
+    preload: tuple[str, ...] = ()  # modules that its zygote has imported, where it has a name
 
 
 class Stage(StrEnum):

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from ..model.environment import Environment
 from ..model.events import Event
 from ..model.isolation import Isolation
 from ..model.spec import ExecutionSpec, Interpreter
@@ -69,8 +70,8 @@ class Backend(Protocol):
         """Get ready to make sandboxes; raises `BackendError` with what to change on the host."""
         ...
 
-    async def acquire(self, spec: ExecutionSpec) -> Sandbox:
-        """A sandbox for this spec, with its limits in force. Raises `BackendError`."""
+    async def acquire(self, spec: ExecutionSpec, environment: Environment | None = None) -> Sandbox:
+        """A sandbox for this spec, with its limits in force and its packages there. Raises `BackendError`."""
         ...
 
     async def close(self) -> None:

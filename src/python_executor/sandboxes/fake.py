@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 
+from ..model.environment import Environment
 from ..model.events import Event, Exited, Stdout, Termination, Usage
 from ..model.isolation import State
 from ..model.spec import ExecutionSpec, Interpreter
@@ -97,7 +98,7 @@ class FakeBackend:
         """Note that it was called."""
         self.started = True
 
-    async def acquire(self, spec: ExecutionSpec) -> FakeSandbox:
+    async def acquire(self, spec: ExecutionSpec, _environment: Environment | None = None) -> FakeSandbox:
         """Play the `acquiring` steps, then make a sandbox."""
         await play(self.acquiring)
         version = next(i.version for i in self.interpreters if i.minor_version == spec.python)

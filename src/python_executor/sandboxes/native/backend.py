@@ -1,9 +1,10 @@
-"""The native backend: a box and a pool of sandboxes for each interpreter, cgroups where they can be had."""
+"""The native backend: sandboxes of each interpreter and of named environments, cgroups where they can be had."""
 
 from __future__ import annotations
 
 import asyncio
 import resource
+import socket
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
@@ -11,6 +12,7 @@ from functools import partial
 import structlog
 
 from ...model.egress import EgressPolicy
+from ...model.environment import Environment
 from ...model.errors import BackendError
 from ...model.isolation import Finding, State, explain, is_accepted
 from ...model.spec import MEBIBYTE, ExecutionSpec, Interpreter, Limits
@@ -18,9 +20,10 @@ from .box import Box
 from .cgroups import Cgroup, CgroupTree, find_hierarchies
 from .identities import choose_identities
 from .network import Network
-from .pool import Pool
+from .plan import NO_STORE, Store, place_of
 from .sandbox import NativeSandbox
 from .selftest import examine, probe_spec
+from .supply import Supply
 
 PROCESSES_MAX = 256
 WATCH_INTERVAL = 0.1  # seconds
@@ -45,21 +48,21 @@ class NativeBackend:
         preload: Sequence[str] = (),
         insecure_allow: frozenset[str] = frozenset(),
         egress: EgressPolicy | None = None,
+        store: Store = NO_STORE,
     ) -> None:
         self._interpreters = {interpreter.minor_version: interpreter for interpreter in interpreters}
         self._default_python = default_python
         self._limits = default_limits
-        self._pool_max = pool_max
+        self._pool_min, self._pool_max = pool_min, pool_max
+        self._store = store
         self._preload = tuple(preload)
         self._insecure_allow = insecure_allow
         self._identities = choose_identities()
         self._network = Network(egress or EgressPolicy(), self._identities)
         self._network_failure: str | None = None
-        self._boxes: dict[str, Box] = {}
-        self._pools = {
-            version: Pool(partial(self._make, version), least=pool_min, most=pool_max) for version in self._interpreters
-        }
-        self._starting = {version: asyncio.Lock() for version in self._interpreters}
+        self._supplies = {version: self._supply(interpreter) for version, interpreter in self._interpreters.items()}
+        self._named: dict[str, tuple[Environment, Supply]] = {}  # by name
+        self._retiring: set[Supply] = set()
         self._cgroups: CgroupTree | None = None
         self._watching: asyncio.Task[None] | None = None  # from start() to close()
 
@@ -71,7 +74,8 @@ class NativeBackend:
     @property
     def findings(self) -> Sequence[Finding]:
         """How each boundary stood when the default interpreter's box was started."""
-        return self._boxes[self._first_version].findings
+        box = self._supplies[self._first_version].started
+        return box.findings if box is not None else ()
 
     @property
     def _first_version(self) -> str:
@@ -98,63 +102,107 @@ class NativeBackend:
         except OSError as error:
             log.info("no cgroups", reason=str(error))
         self._watching = asyncio.create_task(self._watch())
-        await self._box(self._first_version)
+        await self._supplies[self._first_version].box()
         await self._try_network()
-        self._pools[self._first_version].fill()
+        self._supplies[self._first_version].pool.fill()
 
     def _bound_pools(self, open_files: int) -> None:
         """No more sandboxes wait than our descriptors are enough for, with some left for those that run."""
-        affordable = max(open_files // 2, open_files - DESCRIPTORS_SPARED) // DESCRIPTORS // len(self._pools)
+        supplies = self._all_supplies()
+        affordable = max(open_files // 2, open_files - DESCRIPTORS_SPARED) // DESCRIPTORS // len(supplies)
         if affordable < self._pool_max:
             log.warning(
                 "POOL_MAX is lowered: all interpreters' pools would need more open files",
                 pool_max=affordable,
                 limit=open_files,
             )
-            for pool in self._pools.values():
-                pool.bound(affordable)
+            for supply in supplies:
+                supply.pool.bound(affordable)
 
-    async def acquire(self, spec: ExecutionSpec) -> NativeSandbox:
+    async def acquire(self, spec: ExecutionSpec, environment: Environment | None = None) -> NativeSandbox:
         """One from the pool, else one made now; see `Backend.acquire`."""
-        sandbox = await self._pools[spec.python].take()
-        return await self._with_limits(sandbox, spec)
+        if environment is None:
+            return await self._with_limits(await self._supplies[spec.python].pool.take(), spec)
+        if environment.name is not None:
+            return await self._with_limits(await self._named_supply(spec.python, environment).pool.take(), spec)
+        sandbox = await self._supplies[spec.python].pool.take()
+        return await self._with_limits(sandbox, spec, place_of(environment))
+
+    async def acquire_to_build(self, spec: ExecutionSpec, port: int) -> tuple[NativeSandbox, socket.socket]:
+        """A sandbox with uv at /venv, and a socket that listens at this port of its loopback, for us to serve."""
+        sandbox = await self._with_limits(await self._supplies[spec.python].pool.take(), spec, "uv")
+        try:
+            return sandbox, await sandbox.listen(port)
+        except BaseException as error:
+            await sandbox.destroy()
+            if not isinstance(error, OSError):
+                raise
+            raise BackendError(f"the sandbox could not be given its package index: {error}") from error
+
+    async def forget(self, environment: Environment) -> None:
+        """Let go of an environment that is about to be removed, and of all that was made ahead with it."""
+        if environment.name is not None:
+            named, supply = self._named.get(environment.name, (None, None))
+            if supply is not None and named == environment:
+                del self._named[environment.name]
+                self._retire(supply)
+        for supply in self._supplies.values():
+            if supply.started is not None and supply.started.is_alive:
+                with suppress(OSError):  # it has died, or never had it
+                    await supply.started.forget_shown(place_of(environment))
+
+    def _named_supply(self, python: str, environment: Environment) -> Supply:
+        """The one of this environment; what an older one of the same name has running ends by itself."""
+        assert environment.name is not None  # noqa: S101 - as the caller saw
+        known, supply = self._named.get(environment.name, (None, None))
+        if supply is None or known != environment:
+            if supply is not None:
+                self._retire(supply)
+            supply = self._supply(self._interpreters[python], environment)
+            self._named[environment.name] = environment, supply
+            self._bound_pools(_raise_open_files_limit())
+        return supply
+
+    def _all_supplies(self) -> list[Supply]:
+        return [*self._supplies.values(), *(supply for _, supply in self._named.values()), *self._retiring]
+
+    def _retire(self, supply: Supply) -> None:
+        """To be closed once all that it made has ended."""
+        supply.pool.bound(0)
+        self._retiring.add(supply)
 
     async def close(self) -> None:
         """See `Backend.close`."""
         if self._watching is not None:
             self._watching.cancel()
-        await asyncio.gather(*(pool.close() for pool in self._pools.values()))
-        await asyncio.gather(*(box.close() for box in self._boxes.values()))
+        await asyncio.gather(*(supply.close() for supply in self._all_supplies()))
         if self._cgroups is not None:
             self._cgroups.close()
 
-    async def _make(self, version: str) -> NativeSandbox:
-        box = await self._box(version)
-        cgroup = self._make_cgroup()
-        return await box.make(cgroup, self._limits.file_system_bytes)
-
-    async def _box(self, version: str) -> Box:
-        """The interpreter's box, started when first asked for and again when it has died."""
-        async with self._starting[version]:
-            box = self._boxes.get(version)
-            if box is None or not box.is_alive:
-                box = Box(
-                    self._interpreters[version],
-                    self._identities,
-                    PROCESSES_MAX,
-                    self._network.policy,
-                    self._preload,
-                    self._release_cgroup,
-                )
-                await box.start()
-                self._boxes[version] = box  # to be closed with the others, whatever comes now
-                await self._try_boundaries(box)
-            return box
+    def _supply(self, interpreter: Interpreter, environment: Environment | None = None) -> Supply:
+        return Supply(
+            lambda: Box(
+                interpreter,
+                self._identities,
+                PROCESSES_MAX,
+                self._network.policy,
+                (*self._preload, *(environment.preload if environment else ())),
+                self._release_cgroup,
+                self._store,
+                environment,
+            ),
+            self._try_boundaries,
+            lambda box: box.make(self._make_cgroup(), self._limits.file_system_bytes),
+            pool_min=self._pool_min,
+            pool_max=self._pool_max,
+        )
 
     async def _try_boundaries(self, box: Box) -> None:
         """Before anybody's code runs in a box: see that it holds, or close it and say what to change."""
         try:
-            box.findings = await examine(partial(self._make_in, box), PROCESSES_MAX)
+            box.findings = await examine(
+                partial(self._make_in, box), PROCESSES_MAX, has_packages=box.environment is not None
+            )
             for finding in box.findings:
                 if not is_accepted(finding, self._insecure_allow):
                     raise BackendError(explain(finding))
@@ -170,7 +218,8 @@ class NativeBackend:
         """Once for real: the programs may be there, and the kernel's part not."""
         if self._network.unavailable is None:
             try:
-                sandbox = await self._make_in(self._boxes[self._first_version], probe_spec(network=True))
+                box = await self._supplies[self._first_version].box()
+                sandbox = await self._make_in(box, probe_spec(network=True))
                 await sandbox.destroy()
             except BackendError as error:
                 self._network_failure = str(error)
@@ -181,13 +230,18 @@ class NativeBackend:
         sandbox = await box.make(self._make_cgroup(), self._limits.file_system_bytes)
         return await self._with_limits(sandbox, spec)
 
-    async def _with_limits(self, sandbox: NativeSandbox, spec: ExecutionSpec) -> NativeSandbox:
-        """The sandbox with the spec's limits in force, and its network; destroyed where that fails."""
+    async def _with_limits(
+        self, sandbox: NativeSandbox, spec: ExecutionSpec, shown: str | None = None
+    ) -> NativeSandbox:
+        """The sandbox with the spec's limits in force, its packages and its network; destroyed where that fails."""
         what = "its boundaries"
         try:
             await sandbox.wait_until_ready()
             what = "its limits"
             await sandbox.set_limits(spec, PROCESSES_MAX)
+            if shown is not None:
+                what = "its packages"
+                await sandbox.show(shown)
             if spec.network:
                 what = "its network"
                 await sandbox.attach(self._network.uplink())
@@ -225,12 +279,14 @@ class NativeBackend:
         """Trim the pools, and end what has run out of memory, also where the kernel killed just a child."""
         while True:
             await asyncio.sleep(WATCH_INTERVAL)
-            for pool in self._pools.values():
-                pool.trim()
-            for box in list(self._boxes.values()):
-                for sandbox in box.running():
+            for supply in self._all_supplies():
+                supply.pool.trim()
+                for sandbox in supply.running():
                     with suppress(OSError, ValueError):  # it has just ended
                         await sandbox.check_memory()
+                if supply in self._retiring and supply.is_idle:
+                    self._retiring.remove(supply)
+                    await supply.close()
 
 
 def _raise_open_files_limit() -> int:

@@ -12,6 +12,7 @@ import json
 import os
 import signal
 import socket
+import stat
 import struct
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from typing import NamedTuple
 
 from ...guest import frames
 from ...model.egress import EgressPolicy
+from ...model.environment import Environment
 from ...model.errors import BackendError
 from ...model.events import Usage
 from ...model.isolation import Finding, Isolation
@@ -31,7 +33,7 @@ from . import seccomp
 from .cgroups import Cgroup
 from .identities import Identities
 from .pipes import Pipes
-from .plan import PAUSE_PATH, plan_box
+from .plan import NO_STORE, PAUSE_PATH, Store, plan_box
 from .sandbox import NativeSandbox
 
 START_TIMEOUT = 30.0  # seconds; a box takes about 0.2
@@ -73,8 +75,12 @@ class Box:
         egress: EgressPolicy,
         preload: Sequence[str],
         release_cgroup: Callable[[Cgroup], None],
+        store: Store = NO_STORE,
+        environment: Environment | None = None,
     ) -> None:
         self.interpreter = interpreter
+        self._store = store
+        self.environment = environment  # which all its sandboxes have
         self._egress = egress
         self._identities = identities
         self._processes = processes
@@ -134,6 +140,8 @@ class Box:
             has_own_uids=self._identities.has_own_uids,
             oom_score_adj=OOM_SCORE_ADJ,
             nameservers=self._egress.nameservers,
+            store=self._store,
+            environment=self.environment,
         ).message()
         data = json.dumps(plan).encode()
         await loop.sock_sendall(ours, len(data).to_bytes(8, "big"))
@@ -166,6 +174,7 @@ class Box:
             "processes": self._processes,
             "rlimits": RLIMITS,
             "preload": self._preload,
+            "environment": self.environment is not None,
             "seccomp": base64.b64encode(seccomp.program()).decode(),
         }
 
@@ -214,6 +223,20 @@ class Box:
         """Before a sandbox's network namespace gets a way out: see to it that nobody else ever gets it; OSError."""
         await self._ask(frames.EXPOSE, number, b"", [])
 
+    async def show(self, number: int, name: str) -> None:
+        """Mount a directory of the store at /venv of a waiting sandbox; OSError where that failed."""
+        await self._ask(frames.SHOW, number, name.encode(), [])
+
+    async def listen(self, number: int, port: int) -> int:
+        """The descriptor of a socket that listens on the loopback inside of a waiting sandbox; OSError."""
+        (fd,) = await self._ask(frames.LISTEN, number, frames.LISTEN_BODY.pack(port), [])
+        return fd
+
+    async def forget_shown(self, name: str) -> None:
+        """Let go of a directory of the store, which is about to be removed; OSError where that failed."""
+        self._number += 1
+        await self._ask(frames.FORGET, self._number, name.encode(), [])
+
     async def _ask(self, kind: int, number: int, body: bytes, fds: list[int]) -> list[int]:
         """One question to the zygote about a sandbox; the descriptors of its answer."""
         async with self._asking:
@@ -240,6 +263,11 @@ class Box:
     def _give_back(self, uid: int) -> None:
         if uid:
             self._free_uids.append(uid)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether there is no sandbox in it, nor one on its way."""
+        return not self._sandboxes and not self._answers
 
     def running(self) -> list[NativeSandbox]:
         """The sandboxes that run code now."""
@@ -271,13 +299,12 @@ class Box:
             status, cpu_ms, peak = frames.EXITED_BODY.unpack(body)
             self._sandboxes[number].user_process_ended(status, Usage(cpu_ms, peak))
         elif answer is not None and not answer.fds.done():
-            if kind == frames.DONE and answer.kind != frames.MAKE:
-                answer.fds.set_result([])
-            elif kind == frames.DONE and fds and is_process(fds[0]):
-                answer.fds.set_result([fds.pop()])
+            if kind == frames.DONE and brings(answer.kind, fds):
+                answer.fds.set_result(fds.copy())
+                fds.clear()
             else:
                 answer.fds.set_exception(
-                    OSError(body.decode(errors="replace") or "no process came; too many open files?")
+                    OSError(body.decode(errors="replace") or "no descriptor came; too many open files?")
                 )
 
     def _lose(self) -> None:
@@ -329,6 +356,15 @@ def let_go(fds: list[int]) -> None:
         with suppress(OSError):  # it has ended, or is no process at all
             signal.pidfd_send_signal(fd, signal.SIGKILL)
         os.close(fd)
+
+
+def brings(kind: int, fds: list[int]) -> bool:
+    """Whether these are the descriptors that such a question is answered with."""
+    if kind == frames.MAKE:
+        return len(fds) == 1 and is_process(fds[0])
+    if kind == frames.LISTEN:
+        return len(fds) == 1 and stat.S_ISSOCK(os.fstat(fds[0]).st_mode)
+    return not fds
 
 
 def is_process(fd: int) -> bool:

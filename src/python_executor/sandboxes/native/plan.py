@@ -18,20 +18,25 @@ from pathlib import Path
 from typing import Any
 
 from ...model.egress import OWN_RESOLVER
+from ...model.environment import Environment
 from ...model.spec import Interpreter
 from . import pause
 
 GUEST_DIRECTORY = "/guest"
 PYTHON_PREFIX = "/python"
 PAUSE_PATH = "/guest/pause"
+STORE = "/store"
+VENV = "/venv"
 _GUEST_FILES = (
     "entry.py",
+    "environment.py",
     "frames.py",
     "intake.py",
     "kernel.py",
     "networks.py",
     "runner.py",
     "sharing.py",
+    "store.py",
     "zygote.py",
 )
 _SYSTEM_DIRECTORIES = ("/usr/bin", "/usr/lib", "/usr/lib32", "/usr/lib64", "/usr/libx32", "/usr/share/zoneinfo")
@@ -48,7 +53,7 @@ _CERTIFICATES = (  # of authorities, where distributions keep them; private keys
     "/var/lib/ca-certificates",
 )
 _DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
-_MOUNT_POINTS = ("/dev/pts", "/dev/shm", "/proc", "/root", "/run", "/tmp", "/var/tmp", "/work")  # noqa: S108
+_MOUNT_POINTS = ("/dev/pts", "/dev/shm", "/proc", "/root", "/run", "/store", "/tmp", "/var/tmp", "/venv", "/work")  # noqa: S108
 _DEVICE_LINKS = (
     ("/proc/self/fd", "/dev/fd"),
     ("/proc/self/fd/0", "/dev/stdin"),
@@ -77,6 +82,31 @@ _FOR_THE_ZYGOTE = {"LD_BIND_NOW": "1"}  # it takes that back; else each fork wou
 
 
 @dataclass(frozen=True, slots=True)
+class Store:
+    """What sandboxes may be shown at /venv: the environments below a directory, and the program that makes them."""
+
+    environments: str | None = None  # directory on the host
+    uv: str | None = None  # program on the host
+
+    def kept(self) -> tuple[tuple[str, str], ...]:
+        """Binds of it, for `BoxPlan.kept`."""
+        directory = ((self.environments, f"{STORE}/environments"),) if self.environments else ()
+        return (*directory, *(((self.uv, f"{STORE}/uv/uv"),) if self.uv else ()))
+
+    def shown(self, environment: Environment | None) -> tuple[tuple[str, str], ...]:
+        """The bind that every sandbox sees of it."""
+        return ((f"{self.environments}/{environment.key}/venv", VENV),) if environment else ()
+
+
+NO_STORE = Store()
+
+
+def place_of(environment: Environment) -> str:
+    """Where it is in the store."""
+    return f"environments/{environment.key}/venv"
+
+
+@dataclass(frozen=True, slots=True)
 class BoxPlan:
     """Everything that guest/box.py carries out, in its order."""
 
@@ -85,6 +115,7 @@ class BoxPlan:
     binds: tuple[tuple[str, str], ...]  # source on the host, target in the box
     symlinks: tuple[tuple[str, str], ...]  # target, path
     files: dict[str, str]
+    kept: tuple[tuple[str, str], ...]  # as binds, where only the zygote looks
     hidden: tuple[str, ...]  # directories that an empty one is mounted over
     ldconfig: str | None  # program that makes the loader's cache: for a libpython of the interpreter's own, and ctypes
     has_own_uids: bool  # the box's uids are a range of the host's, not just the server's own
@@ -108,18 +139,21 @@ class BoxPlan:
 def plan_box(
     interpreter: Interpreter,
     *,
+    store: Store = NO_STORE,
+    environment: Environment | None = None,
     has_own_uids: bool,
     oom_score_adj: int,
     nameservers: Iterable[IPv4Address] = (OWN_RESOLVER,),
 ) -> BoxPlan:
-    """The box for one interpreter."""
+    """The box for one interpreter, and perhaps one environment of the store that all its sandboxes have."""
     python, binds, hidden = _interpreter(interpreter)
     system_binds, links = _system()
     names = [(python, f"{PYTHON_PREFIX}/bin/{name}") for name in ("python", "python3")]
     return BoxPlan(
         argv=(python, "-u", f"{GUEST_DIRECTORY}/zygote.py"),
         env={"PATH": f"{PYTHON_PREFIX}/bin:/usr/bin:/bin", "HOME": "/work", "LANG": "C.UTF-8", **_FOR_THE_ZYGOTE},
-        binds=(*system_binds, *binds, *((device, device) for device in _DEVICES)),
+        binds=(*system_binds, *binds, *store.shown(environment), *((device, device) for device in _DEVICES)),
+        kept=store.kept(),
         symlinks=(*links, *names, *_alternatives(), *_DEVICE_LINKS),
         files={
             **_ETC,

@@ -52,6 +52,7 @@ class NativeSandbox:
         self._pidfd = pidfd
         self._cgroup = cgroup
         self._uplink: Uplink | None = None
+        self._has_environment = False  # of its own, beside what its box may have
         self._disk_bytes = disk_bytes
         self._emit: Emit | None = None
         self._memory_bytes = 0
@@ -140,6 +141,15 @@ class NativeSandbox:
         if self._cgroup is not None:
             self._cgroup.add(uplink.pid)
 
+    async def show(self, name: str) -> None:
+        """Mount a directory of its box's store at /venv, before its code is there; OSError where that failed."""
+        await self._box.show(self._number, name)
+        self._has_environment = True
+
+    async def listen(self, port: int) -> socket.socket:
+        """A socket that listens on its loopback, for us to serve; OSError where that failed."""
+        return socket.socket(fileno=await self._box.listen(self._number, port))
+
     async def run(self, spec: ExecutionSpec, emit: Emit) -> None:
         """Run the spec; see `Sandbox.run`."""
         self._emit = emit
@@ -200,6 +210,7 @@ class NativeSandbox:
             "entrypoint": spec.entrypoint,
             "args": spec.args,
             "env": dict(spec.env),
+            "environment": self._has_environment,
             "pre_commands": spec.pre_commands,
             "eval_last_expr": spec.eval_last_expr,
             "file_limit": self._memory_bytes,

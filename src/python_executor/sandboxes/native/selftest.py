@@ -26,10 +26,10 @@ LIMITS = Limits(timeout_seconds=20, memory_mb=64, disk_mb=16, cpu_shares=1024)
 HOG = f"taken = b'x' * {2 * LIMITS.memory_mb * MEBIBYTE}"
 OPEN_FILES_MAX = 1024
 USER_ID = 1000
-ROOT = {"bin", "dev", "etc", "guest", "lib", "lib32", "lib64", "libx32", "proc", "python", "root", "run", "sbin", "tmp",
-        "usr", "var", "work"}  # fmt: skip
+ROOT = {"bin", "dev", "etc", "guest", "lib", "lib32", "lib64", "libx32", "proc", "python", "root", "run", "sbin",
+        "store", "tmp", "usr", "var", "venv", "work"}  # fmt: skip
 DEVICES = {"fd", "full", "null", "ptmx", "pts", "random", "shm", "stderr", "stdin", "stdout", "urandom", "zero"}
-ENVIRONMENT = {"HOME", "LANG", "PATH"}
+ENVIRONMENT = {"HOME", "LANG", "PATH", "VIRTUAL_ENV"}
 MOUNT_KINDS = {"tmpfs box", "tmpfs empty", "tmpfs sandbox", "overlay box", "proc proc"}
 REFUSED = {"clone3": "ENOSYS", "socket AF_ALG": "EAFNOSUPPORT"}  # all other calls: EPERM
 
@@ -48,13 +48,14 @@ class Seen:
     hog_end: Exited
     hog_raised: str | None
     processes_max: int
+    has_packages: bool = False  # of an environment, whose modules the zygote has imported
 
     def is_shared(self, kind: str) -> bool:
         """Whether a namespace is the server's."""
         return bool(self.inside["namespaces"][kind] == os.readlink(f"/proc/self/ns/{kind}"))
 
 
-async def examine(acquire: Acquire, processes_max: int) -> list[Finding]:
+async def examine(acquire: Acquire, processes_max: int, *, has_packages: bool = False) -> list[Finding]:
     """One finding for each boundary, in their order. Raises `BackendError` where no sandbox can be made at all."""
     source = files("python_executor.guest").joinpath("probe.py").read_text()
     outside: list[tuple[set[int], set[str]]] = []
@@ -75,6 +76,7 @@ async def examine(acquire: Acquire, processes_max: int) -> list[Finding]:
         hog_end=_end(hogged),
         hog_raised=next((event.error_type for event in hogged if isinstance(event, Raised)), None),
         processes_max=processes_max,
+        has_packages=has_packages,
     )
     return list(judge(seen))
 
@@ -199,7 +201,7 @@ def _host_name(seen: Seen) -> Verdict:
 
 
 def _root(seen: Seen) -> Verdict:
-    strange = [*sorted(set(seen.inside["root"]) - ROOT), *seen.inside["hidden"], *seen.inside["run"]]
+    strange = [*sorted(set(seen.inside["root"]) - ROOT), *seen.inside["hidden"], *seen.inside["strays"]]
     return _missing(
         seen.is_shared("mnt") and "code is in the server's own mount namespace",
         strange and f"code sees {', '.join(strange)}",
@@ -232,8 +234,10 @@ def _descriptors(seen: Seen) -> Verdict:
 
 
 def _environment(seen: Seen) -> Verdict:
-    strange = sorted(set(seen.inside["environment"]) - ENVIRONMENT)
-    return _missing(strange and f"code has {len(strange)} variables that are not its own")
+    strange = set(seen.inside["environment"]) - ENVIRONMENT
+    if seen.has_packages:
+        strange &= set(os.environ)  # the others were set by what is preloaded, as scikit-learn does
+    return _missing(bool(strange) and f"code has {len(strange)} variables that are not its own")
 
 
 def _session(seen: Seen) -> Verdict:

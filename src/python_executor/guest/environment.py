@@ -1,0 +1,18 @@
+"""Installed packages beside the interpreter: /venv, a virtual environment that the server made."""
+
+from __future__ import annotations
+
+import os
+import site
+import sys
+
+PREFIX = "/venv"
+
+
+def activate() -> None:
+    """Go on as if this interpreter had been started as /venv/bin/python. Runs what `.pth` files say: others' code."""
+    sys.prefix = sys.exec_prefix = PREFIX
+    sys.executable = f"{PREFIX}/bin/python"
+    os.environ["VIRTUAL_ENV"] = PREFIX
+    os.environ["PATH"] = f"{PREFIX}/bin:{os.environ['PATH']}"
+    site.addsitedir(f"{PREFIX}/lib/python{sys.version_info[0]}.{sys.version_info[1]}/site-packages")

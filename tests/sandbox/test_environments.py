@@ -1,0 +1,149 @@
+"""What a sandbox can be shown beside its interpreter: an environment at /venv, or the tool that makes them."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import uv
+
+from python_executor.model.environment import Environment
+from python_executor.sandboxes.native.plan import Store
+from tests.sandbox.conftest import NEWEST, Engine, Outcome, make_spec
+
+MODULE = "value = 41\n"
+ADDED, OTHER = Environment("env_" + "a" * 32, ()), Environment("env_" + "b" * 32, ())
+
+
+def make_venv(directory: Path, name: str) -> None:
+    """What the server keeps of an environment that has one module."""
+    packages = directory / "lib" / f"python{NEWEST}" / "site-packages"
+    packages.mkdir(parents=True)
+    (packages / f"{name}.py").write_text(MODULE)
+    (packages / "notes.pth").write_text("import os; os.environ['FROM_PTH'] = 'yes'\n")
+    (directory / "bin").mkdir()
+    (directory / "bin/python").symlink_to(f"/python/bin/python{NEWEST}")
+    (directory / "bin/tool").write_text("#!/venv/bin/python\nprint('a tool')\n")
+    (directory / "bin/tool").chmod(0o755)
+    (directory / "pyvenv.cfg").write_text("home = /python/bin\n")
+
+
+@pytest.fixture(scope="module")
+def packed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    store = tmp_path_factory.mktemp("data") / "environments"
+    for environment, name in ((ADDED, "added"), (OTHER, "other")):
+        make_venv(store / environment.key / "venv", name)
+    for directory in (store, *store.parents[:3]):
+        os.chmod(directory, 0o755)
+    engine = Engine(store=Store(str(store), uv.find_uv_bin()))
+    yield engine
+    engine.close()
+
+
+def run(engine: Engine, code: str, environment: Environment | None = ADDED, **fields: object) -> Outcome:
+    return engine.wait(engine.run_spec(make_spec(code, **fields), environment=environment))
+
+
+def test_packages_are_imported_from_the_environment_and_their_pth_files_run(packed: Engine) -> None:
+    outcome = run(packed, "import added, os; print(added.value, added.__file__, os.environ['FROM_PTH'])")
+    assert outcome.stdout == f"41 /venv/lib/python{NEWEST}/site-packages/added.py yes\n", outcome.stderr
+
+
+def test_code_sees_a_virtual_environment_and_so_do_the_interpreters_that_it_starts(packed: Engine) -> None:
+    question = "import sys; print(sys.prefix, sys.executable, sys.prefix != sys.base_prefix)"
+    outcome = run(packed, f"{question}\nimport subprocess; subprocess.run([sys.executable, '-c', {question!r}])")
+    assert outcome.stdout == "/venv /venv/bin/python True\n" * 2
+
+
+@pytest.mark.parametrize("argv", [["python", "-m", "added"], ["tool"]])
+def test_modules_and_entry_points_run_by_name(packed: Engine, argv: list[str]) -> None:
+    assert run(packed, f"import subprocess; raise SystemExit(subprocess.run({argv}).returncode)").exit_code == 0
+
+
+def test_pre_commands_and_a_fresh_interpreter_have_it_too(packed: Engine) -> None:
+    fresh = run(packed, "import added; print(added.value)", env=(("PYTHONHASHSEED", "1"),), pre_commands=("tool",))
+    assert fresh.stdout == "a tool\n41\n"
+
+
+def test_a_variable_of_the_request_goes_before_the_environments_own(packed: Engine) -> None:
+    assert run(packed, "import os; print(os.environ['PATH'])", env=(("PATH", "/mine"),)).stdout == "/mine\n"
+
+
+def test_nobody_else_sees_an_environment_or_that_there_is_one(packed: Engine) -> None:
+    run(packed, "import added")
+    look = (
+        "import os; print(os.listdir('/venv'), os.listdir('/store'), open('/proc/self/mountinfo').read().count('venv'))"
+    )
+    assert run(packed, look, None).stdout == "[] [] 0\n"
+    assert run(packed, "import added", OTHER).raised == ("ModuleNotFoundError", 1)
+    assert run(packed, "import other; print(other.value)", OTHER).stdout == "41\n"
+
+
+def test_an_environment_cannot_be_written_and_tells_no_path_of_the_host(packed: Engine) -> None:
+    assert "Read-only" in run(packed, "open('/venv/x', 'w')").stderr
+    assert "data" not in run(packed, "print(open('/proc/self/mountinfo').read())").stdout
+
+
+def test_a_named_environment_has_its_modules_imported_before_any_code_comes(packed: Engine) -> None:
+    named = Environment(ADDED.key, (), "mine", ("added",))
+    assert run(packed, "import sys; print('added' in sys.modules, sys.prefix)", named).stdout == "True /venv\n"
+    assert run(packed, "import added; print(added.value)", named).stdout == "41\n"
+
+
+def test_a_named_environment_that_was_forgotten_closes_its_box(packed: Engine) -> None:
+    named = Environment(OTHER.key, (), "brief", ())
+    assert run(packed, "import other", named).exit_code == 0
+    supply = packed.backend._named["brief"][1]
+    packed.wait(packed.backend.forget(named))
+    deadline = time.monotonic() + 10
+    while supply.started is not None and supply.started.is_alive and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert supply.started is not None and not supply.started.is_alive
+
+
+def test_an_environment_that_is_forgotten_can_be_removed_and_come_again(packed: Engine) -> None:
+    assert run(packed, "import other", OTHER).exit_code == 0
+    packed.wait(packed.backend.forget(OTHER))
+    assert run(packed, "import other", OTHER).exit_code == 0
+
+
+def test_the_sandbox_of_a_build_has_uv_and_one_way_out_which_the_server_holds(packed: Engine) -> None:
+    code = (
+        "import socket, subprocess\n"
+        "assert subprocess.run(['/venv/uv', '--version'], stdout=subprocess.DEVNULL).returncode == 0\n"
+        "with socket.create_connection(('127.0.0.1', 3141)) as connection:\n"
+        "    connection.sendall(b'from inside'); print(connection.recv(99))\n"
+        "open('/venv/x', 'w')"
+    )
+
+    async def build() -> tuple[Outcome, bytes]:
+        spec = make_spec(code)
+        sandbox, listener = await packed.backend.acquire_to_build(spec, 3141)
+        with listener:
+            listener.setblocking(False)
+            outcome = asyncio.create_task(packed.run_in(sandbox, spec))
+            connection, _ = await asyncio.get_running_loop().sock_accept(listener)
+            with connection:
+                said = await asyncio.get_running_loop().sock_recv(connection, 99)
+                connection.send(b"from us")
+                return await outcome, said
+
+    outcome, said = packed.wait(build())
+    assert said == b"from inside" and outcome.stdout == "b'from us'\n"
+    assert "Read-only" in outcome.stderr
+
+
+def test_a_socket_that_was_lent_leads_nowhere_once_its_sandbox_is_gone(packed: Engine) -> None:
+    async def lend() -> socket.socket:
+        sandbox, listener = await packed.backend.acquire_to_build(make_spec(""), 3141)
+        await sandbox.destroy()
+        return listener
+
+    with packed.wait(lend()) as listener:
+        assert listener.getsockname() == ("127.0.0.1", 3141)
+    assert run(packed, "import socket; socket.create_server(('127.0.0.1', 3141))", None).exit_code == 0
