@@ -61,7 +61,13 @@ def test_each_place_of_the_box_is_named_once_and_absolute(box):
 def test_etc_and_the_guest_are_files_of_the_boxs_own(box):
     assert {path.split("/")[1] for path in box.files} == {"etc", "guest"}
     shown = {path.rpartition("/")[2] for path in box.files if path.startswith("/guest/")}
-    assert shown == {path.name for path in GUEST.glob("*.py")} - {"__init__.py", "box.py", "probe.py"}
+    assert shown == {path.name for path in GUEST.glob("*.py")} - {
+        "__init__.py",
+        "box.py",
+        "build.py",
+        "imports.py",
+        "probe.py",
+    }
     assert "def main()" in box.files["/guest/zygote.py"]
 
 
