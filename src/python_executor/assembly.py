@@ -4,19 +4,37 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Sequence
 
+import uv
+
+from .environments.build import BuildPolicy
+from .environments.cache import Cache
+from .environments.index import PackageIndex
+from .environments.index_settings import IndexSettings
 from .environments.interpreters import find_interpreters
+from .environments.named import Definitions
+from .environments.requirements import PackageFilter
+from .environments.service import PackageEnvironments
 from .executions.service import Executions, Policy
 from .model.egress import EgressPolicy
-from .model.spec import Limits
+from .model.errors import BackendError
+from .model.spec import Interpreter, Limits
 from .sandboxes.native.backend import NativeBackend
+from .sandboxes.native.plan import Store as StoreOfPackages
 from .settings import MEBIBYTE, Settings
 from .storage.base import Store
 from .storage.sqlite import SqliteStore
 
+ENVIRONMENTS = "environments"  # in the data directory
+
 
 def native_backend(settings: Settings) -> NativeBackend:
     """The backend alone, which `doctor` looks at."""
+    return _native_backend(settings, find_interpreters())
+
+
+def _native_backend(settings: Settings, interpreters: Sequence[Interpreter]) -> NativeBackend:
     limits = Limits(
         timeout_seconds=settings.default_timeout,
         memory_mb=settings.default_memory_mb,
@@ -25,7 +43,7 @@ def native_backend(settings: Settings) -> NativeBackend:
         cpus=settings.default_cpus,
     )
     return NativeBackend(
-        find_interpreters(),
+        interpreters,
         default_python=settings.default_python,
         default_limits=limits,
         pool_min=settings.pool_min,
@@ -33,6 +51,31 @@ def native_backend(settings: Settings) -> NativeBackend:
         preload=settings.preload,
         insecure_allow=settings.insecure_allow,
         egress=EgressPolicy(settings.egress_allow, settings.dns_servers),
+        store=StoreOfPackages(str(settings.data_dir / ENVIRONMENTS), uv.find_uv_bin()),
+    )
+
+
+def environments(
+    settings: Settings, backend: NativeBackend, interpreters: Sequence[Interpreter]
+) -> PackageEnvironments:
+    """Environments in the data directory, made in sandboxes of this backend."""
+    try:
+        index = IndexSettings.from_environment(os.environ, settings.index_url, settings.extra_index_url)
+    except ValueError as problem:
+        raise BackendError(str(problem)) from problem
+    return PackageEnvironments(
+        backend,
+        interpreters,
+        Cache(settings.data_dir / ENVIRONMENTS),
+        Definitions(settings.data_dir / "named"),
+        PackageIndex(index),
+        BuildPolicy(
+            wheels_only=not settings.package_builds,
+            filter=PackageFilter(settings.packages_allow, settings.packages_deny),
+            max_mb=settings.environment_max_mb,
+            timeout_seconds=settings.environment_timeout,
+        ),
+        max_bytes=settings.environments_max_mb * MEBIBYTE,
     )
 
 
@@ -45,9 +88,12 @@ def build(settings: Settings, *, store: Store | None = None) -> Executions:
         max_output_bytes=settings.max_output_mb * MEBIBYTE,
         cleanup_ttl_seconds=settings.cleanup_ttl,
     )
+    interpreters = find_interpreters()
+    backend = _native_backend(settings, interpreters)
     return Executions(
-        native_backend(settings),
+        backend,
         store or SqliteStore(settings.data_dir, settings.store_max_mb * MEBIBYTE),
         policy,
         owner=f"{socket.gethostname()}-{os.getpid()}",
+        environments=environments(settings, backend, interpreters),
     )

@@ -119,7 +119,38 @@ class Settings(BaseSettings):
         description="Name servers of code with network, comma-separated, at most three "
         "(default: this machine's resolver).",
     )
-    auto_detect_imports: bool = Field(True, description="Install what code imports; not supported yet, ignored.")
+    auto_detect_imports: bool = Field(
+        True, description="Have the packages that code imports, on /eval, and on /exec/* where detect_imports asks."
+    )
+    index_url: str | None = Field(
+        None,
+        description="Package index, with user:password@ where it needs them "
+        "(default: what uv's or pip's variables say, else https://pypi.org/simple).",
+    )
+    extra_index_url: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="Package indexes that go before that one, comma-separated (default: uv's or pip's variables)."
+    )
+    packages_allow: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Names of packages that may be installed, comma-separated, as in numpy,django-* (default: all).",
+    )
+    packages_deny: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="Names of packages that may not be installed, comma-separated; * means all."
+    )
+    package_builds: bool = Field(
+        False, description="Install source distributions, too, whose builds run their code in a sandbox of their own."
+    )
+    environment_max_mb: PositiveInt = Field(
+        default_factory=lambda: min(4096, max(256, machine_memory_mb() // 8)),
+        description="MiB that the packages of one environment may take, and what is downloaded for it; while it is "
+        "made, twice that and 1 GiB of memory (default: an eighth of the machine's memory, at most 4096).",
+    )
+    environments_max_mb: PositiveInt = Field(
+        10240, description="MiB of disk that environments may take; of those not in use the longest unused go first."
+    )
+    environment_timeout: PositiveInt = Field(
+        600, description="Seconds that finding out versions may take, and installing them."
+    )
 
     memory_budget: PositiveInt = Field(
         default_factory=lambda: machine_memory_mb() * 8 // 10,
@@ -140,7 +171,9 @@ class Settings(BaseSettings):
     max_output_mb: PositiveInt = Field(10, description="MiB kept of stdout, and of stderr.")
     shutdown_grace: float = Field(10.0, ge=0, description="Seconds that executions get to finish after SIGTERM.")
 
-    data_dir: Path = Field(default_factory=default_data_dir, description="Directory of the database; one server each.")
+    data_dir: Path = Field(
+        default_factory=default_data_dir, description="Directory of the database and the environments; one server each."
+    )
     cleanup_ttl: PositiveInt = Field(300, description="Seconds that a finished execution is kept.")
     store_max_mb: PositiveInt = Field(
         1024, description="MiB that finished executions may take; the oldest go first, the file keeps its size."
@@ -192,6 +225,11 @@ class Settings(BaseSettings):
             if not all(name.isidentifier() for name in part.split(".")):
                 raise ValueError(f"{part} is no module such as json or concurrent.futures")
         return tuple(parts)
+
+    @field_validator("extra_index_url", "packages_allow", "packages_deny", mode="before")
+    @classmethod
+    def _split_tuples(cls, value: object) -> object:
+        return tuple(_parts(value))
 
     @field_validator("log_level", mode="before")
     @classmethod

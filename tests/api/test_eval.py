@@ -153,10 +153,6 @@ def test_no_requirements_are_fine(api: Api, requirements: str) -> None:
     assert api.eval("print(1)", requirements_txt=requirements)["stdout"] == "1\n"
 
 
-def test_what_this_release_does_not_have_is_told(api: Api) -> None:
-    assert_error(api.post_eval({"code": "1", "requirements_txt": "numpy"}), 400, "not_supported_yet")
-
-
 def test_an_import_that_is_not_there_fails_as_it_does_anywhere(api: Api) -> None:
     result = api.eval("import nothing_of_that_name")
     assert (result["exit_code"], result["error_type"], result["error_line"]) == (1, "ModuleNotFoundError", 1)

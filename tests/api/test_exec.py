@@ -98,10 +98,6 @@ def test_an_image_that_nothing_runs_is_a_400(api: Api) -> None:
     assert_error(api.post_exec({"main.py": ""}, {"docker_image": "alpine:3"}), 400, "not_supported_yet")
 
 
-def test_what_this_release_does_not_have_is_told(api: Api) -> None:
-    assert_error(api.post_exec({"main.py": ""}, {"requirements_txt": "numpy\n"}), 400, "not_supported_yet")
-
-
 def test_the_last_expression_is_there_for_archives_too(api: Api) -> None:
     assert api.run("6 * 7", eval_last_expr=True)["result"] == "42"
 

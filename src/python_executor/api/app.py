@@ -21,7 +21,7 @@ from .docs import Operation, docs_routes
 from .endpoints import MAX_WAIT_SECONDS, Endpoints
 from .errors import EXCEPTION_HANDLERS
 from .middleware import BodyDrain, ErrorBoundary, Guard
-from .responses import Accepted, ExecutionResult, Health, StatusResult
+from .responses import Accepted, BillOfMaterials, ExecutionResult, Health, NamedEnvironments, StatusResult
 from .specs import SpecBuilder
 
 if TYPE_CHECKING:
@@ -54,12 +54,15 @@ _WAIT = {
     "description": "Seconds to wait for the end of the execution.",
     "schema": {"type": "number", "minimum": 0, "maximum": MAX_WAIT_SECONDS},
 }
+_KEY = {"name": "key", "in": "path", "required": True, "schema": {"type": "string"}}
 _ID = {"name": "execution_id", "in": "path", "required": True, "schema": {"type": "string"}}
 
 
 def create_app(executions: Executions, settings: Settings) -> Starlette:
     """The service over HTTP. Starting and closing `executions` is for `server.serve`, which owns their life."""
-    specs = SpecBuilder(settings, executions.interpreters, executions.network_unavailable)
+    specs = SpecBuilder(
+        settings, executions.interpreters, executions.network_unavailable, executions.named_environments
+    )
     operations = _operations(Endpoints(executions, specs))
     app = Starlette(
         routes=[*map(_route, operations), *docs_routes(operations, settings, executions.interpreters)],
@@ -72,6 +75,7 @@ def create_app(executions: Executions, settings: Settings) -> Starlette:
 
 def _operations(endpoints: Endpoints) -> list[Operation]:
     run, execution = (400, 413, 415, 429, 503), "/api/v1/executions/{execution_id}"
+    environment = "/api/v1/environments/{key}"
     return [
         Operation("POST", "/api/v1/eval", endpoints.eval, ExecutionResult, run, {"requestBody": _JSON_BODY}),
         Operation(
@@ -82,6 +86,11 @@ def _operations(endpoints: Endpoints) -> list[Operation]:
         ),
         Operation("GET", execution, endpoints.get_execution, ExecutionResult, (400, 404), {"parameters": [_ID, _WAIT]}),
         Operation("DELETE", execution, endpoints.kill_execution, StatusResult, (404,), {"parameters": [_ID]}),
+        Operation("GET", "/api/v1/environments", endpoints.environments, NamedEnvironments, ()),
+        Operation("GET", f"{environment}/lock", endpoints.environment_lock, str, (404,), {"parameters": [_KEY]}),
+        Operation(
+            "GET", f"{environment}/sbom", endpoints.environment_sbom, BillOfMaterials, (404,), {"parameters": [_KEY]}
+        ),
         Operation("GET", "/health", endpoints.health, Health, ()),
         Operation("GET", "/health/ready", endpoints.ready, Health, (503,)),
     ]

@@ -29,8 +29,8 @@ def _strings(pattern: str) -> WithJsonSchema:
 Limit = Annotated[object, _or_empty({"type": "integer", "minimum": 0})]
 Cpus = Annotated[object, _or_empty({"type": "number", "minimum": 0})]
 Flag = Annotated[bool, _or_empty({"type": "boolean"})]
+OptionalFlag = Annotated[bool | None, _or_empty({"type": "boolean"})]
 Text = Annotated[str, WithJsonSchema({"type": "string", "nullable": True})]
-Requirements = Annotated[str, WithJsonSchema({"type": "string", "nullable": True, "pattern": "^\\s*-?\\s*$"})]
 # Fail fast: one wrong item is enough to tell, and a body can hold millions.
 Strings = Annotated[list[str], FailFast(), _strings(NO_NUL)]
 EnvVars = Annotated[list[str], FailFast(), _strings(ENV_VAR)]
@@ -57,7 +57,7 @@ class Config(Body):
     disk_mb: Limit = Field(default=0, description="MiB of memory_mb that files may take.")
     cpu_shares: Limit = Field(default=0, description="Relative weight; 1024 is one share.")
     cpus: Cpus = Field(default=0, description="Processors' worth of time at most; 0.5 is half of one.")
-    network_disabled: Annotated[bool | None, _or_empty({"type": "boolean"})] = Field(
+    network_disabled: OptionalFlag = Field(
         default=None, description="Whether it has no network but a loopback of its own."
     )
 
@@ -77,6 +77,14 @@ Files = Annotated[
 ConfigField = Annotated[Config, _or_empty(Config.model_json_schema())]
 
 
+REQUIREMENTS = Field(
+    default="",
+    description="A requirements.txt: packages that it gets. Without it, its files may say so (PEP 723 metadata of the "
+    'entrypoint, requirements.txt, pyproject.toml); "-" means none at all.',
+)
+ENVIRONMENT = Field(default="", description="Name of an environment of this server's, in place of requirements.")
+
+
 class EvalRequest(Body):
     """`code` or `files`, and how to run them."""
 
@@ -87,7 +95,11 @@ class EvalRequest(Body):
     python_version: Text = Field(default="", description="Minor version of an interpreter that the server has.")
     eval_last_expr: Flag = Field(default=False, description="Answer repr() of the last expression in `result`.")
     config: ConfigField = Config()
-    requirements_txt: Requirements = ""
+    requirements_txt: Text = REQUIREMENTS
+    detect_imports: OptionalFlag = Field(
+        default=None, description="Whether it gets the packages that it imports; null takes the server's default."
+    )
+    environment: Text = ENVIRONMENT
 
 
 class Metadata(Body):
@@ -97,7 +109,11 @@ class Metadata(Body):
         default="", description="File to run; by default main.py, __main__.py or the first .py file."
     )
     docker_image: Text = Field(default="", description="Names the interpreter: `python:X.Y` or `python:X.Y-slim`.")
-    requirements_txt: Requirements = ""
+    requirements_txt: Text = REQUIREMENTS
+    detect_imports: OptionalFlag = Field(
+        default=None, description="Whether it gets the packages that it imports, where nothing else says what it needs."
+    )
+    environment: Text = ENVIRONMENT
     pre_commands: Strings = Field(default=[], description="Run first, each with `sh -c` in the same sandbox.")
     stdin: Text = ""
     env_vars: EnvVars = Field(default=[], description='"KEY=value"')

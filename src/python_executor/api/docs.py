@@ -61,7 +61,7 @@ class Operation(NamedTuple):
     method: str
     path: str
     endpoint: Callable[[Request], Awaitable[Response]]
-    answer: type[BaseModel]
+    answer: type[BaseModel] | type[str]  # a string is plain text
     errors: tuple[int, ...]
     more: Mapping[str, Any] = {}  # of what OpenAPI says of an operation
     status: int = 200

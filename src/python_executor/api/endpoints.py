@@ -8,13 +8,13 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import PlainTextResponse, Response
 
 from ..model.errors import InvalidRequest, Unavailable
 from ..model.spec import ExecutionSpec
 from .bodies import EvalRequest, Metadata, parse
 from .protocol import CONNECTION, Protocol
-from .responses import execution_content, json_response
+from .responses import execution_content, json_response, named_content
 from .specs import SpecBuilder
 from .trees import shown
 from .uploads import receive_json, receive_upload
@@ -63,6 +63,20 @@ class Endpoints:
         """Kill an execution; a finished one stays as it is."""
         status = await self._executions.kill(request.path_params["execution_id"])
         return json_response({"status": status})
+
+    async def environments(self, _request: Request) -> Response:
+        """The environments that requests can name."""
+        named = await asyncio.to_thread(self._executions.named_environments)
+        return json_response({"environments": [named_content(each) for each in named]})
+
+    async def environment_lock(self, request: Request) -> Response:
+        """A requirements.txt that gives the same environment again, to the byte."""
+        return PlainTextResponse(self._executions.lock_of(request.path_params["key"]))
+
+    async def environment_sbom(self, request: Request) -> Response:
+        """What is in an environment, as CycloneDX JSON."""
+        content = self._executions.bill_of_materials_of(request.path_params["key"])
+        return json_response(content, headers={"Content-Type": "application/vnd.cyclonedx+json; version=1.6"})
 
     async def health(self, _request: Request) -> Response:
         """The server is alive."""

@@ -14,7 +14,8 @@ from typing import Any
 from pydantic import BaseModel, Field
 from starlette.responses import Response
 
-from ..model.events import Termination
+from ..model.environment import Environment, NamedEnvironment, Stage
+from ..model.events import Preparing, Termination
 from ..model.execution import Execution, Status
 from ..model.isolation import State
 
@@ -50,6 +51,33 @@ def execution_content(execution: Execution) -> dict[str, Any]:
         "python": execution.python,
         "isolation": execution.isolation,
         "usage": usage and {"cpu_ms": usage.cpu_ms, "memory_peak_bytes": usage.memory_peak_bytes},
+        "environment": execution.environment and _environment_content(execution.environment),
+        "preparing": execution.preparing and _preparing_content(execution.preparing),
+    }
+
+
+def _environment_content(environment: Environment) -> dict[str, Any]:
+    packages = [{"name": package.name, "version": package.version} for package in environment.packages]
+    return {"key": environment.key, "name": environment.name, "packages": packages}
+
+
+def _preparing_content(progress: Preparing) -> dict[str, Any]:
+    return {
+        "stage": progress.stage,
+        "what": progress.what,
+        "done_bytes": progress.done,
+        "total_bytes": progress.total or None,
+    }
+
+
+def named_content(named: NamedEnvironment) -> dict[str, Any]:
+    """A named environment as clients read it."""
+    return {
+        "name": named.name,
+        "key": named.key,
+        "python": named.python,
+        "requirements": named.requirements,
+        "preload": list(named.preload),
     }
 
 
@@ -63,6 +91,30 @@ class UsageResult(BaseModel):
 
     cpu_ms: int
     memory_peak_bytes: int
+
+
+class PackageResult(BaseModel):
+    """An installed package."""
+
+    name: str
+    version: str
+
+
+class EnvironmentResult(BaseModel):
+    """The packages of an execution."""
+
+    key: str = Field(description="Names its lock: /api/v1/environments/{key}/lock.")
+    name: str | None = Field(description="Of one that the operator has named.")
+    packages: list[PackageResult]
+
+
+class PreparingResult(BaseModel):
+    """How far the packages of an execution are."""
+
+    stage: Stage
+    what: str = Field(description="What is being worked at, such as the name of a file.")
+    done_bytes: int
+    total_bytes: int | None
 
 
 class ExecutionResult(BaseModel):
@@ -91,6 +143,31 @@ class ExecutionResult(BaseModel):
         examples=[{"seccomp": "ok", "memory": "weaker"}],
     )
     usage: UsageResult | None
+    environment: EnvironmentResult | None = Field(description="The packages that it has; null where it asked for none.")
+    preparing: PreparingResult | None = Field(description="How far its packages are; null unless it waits for them.")
+
+
+class NamedEnvironmentResult(BaseModel):
+    """An environment that requests can name."""
+
+    name: str = Field(examples=["data-science"])
+    key: str = Field(examples=["env_0123456789abcdef0123456789abcdef"])
+    python: str = Field(description="Minor version of its interpreter.", examples=["3.12"])
+    requirements: str = Field(description="As the operator gave them.")
+    preload: list[str] = Field(description="Modules that are imported before any code comes.")
+
+
+class NamedEnvironments(BaseModel):
+    """All environments that requests can name."""
+
+    environments: list[NamedEnvironmentResult]
+
+
+class BillOfMaterials(BaseModel):
+    """CycloneDX 1.6."""
+
+    bomFormat: str
+    specVersion: str
 
 
 class Accepted(BaseModel):

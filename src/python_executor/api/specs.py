@@ -5,9 +5,10 @@ Nothing here does I/O, and everything raises `InvalidRequest` or another `Refusa
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import BinaryIO
+from collections.abc import Callable, Sequence
+from typing import BinaryIO, TypedDict
 
+from ..model.environment import NamedEnvironment
 from ..model.errors import (
     InvalidRequest,
     NetworkUnavailable,
@@ -29,40 +30,55 @@ MAX_STRING_BYTES = 128 * 1024 - 1  # what execve() takes as one argument or vari
 MAX_STRINGS_BYTES = 1024 * 1024  # of all arguments and variables; execve() takes at least that much
 
 
+class Packages(TypedDict):
+    """The fields of a spec that tell what packages it gets."""
+
+    requirements: str
+    finds_requirements: bool
+    detects_imports: bool
+    environment: str
+
+
 class SpecBuilder:
     """Knows what this server has and allows."""
 
     def __init__(
-        self, settings: Settings, interpreters: Sequence[Interpreter], network_unavailable: str | None = None
+        self,
+        settings: Settings,
+        interpreters: Sequence[Interpreter],
+        network_unavailable: str | None = None,
+        named: Callable[[], Sequence[NamedEnvironment]] = tuple,
     ) -> None:
         self._settings = settings
         self._versions = [interpreter.minor_version for interpreter in interpreters]  # newest first
         self._network_unavailable = network_unavailable
+        self._named = named
 
     def from_eval(self, request: EvalRequest) -> ExecutionSpec:
         """The spec of an eval."""
         files = request.files or ([CodeFile(name="main.py", content=request.code)] if request.code else [])
         if not files:
             raise InvalidRequest("code and files are both missing: give one of them.")
-        _refuse_requirements(request.requirements_txt)
         limits = self._limits(request.config)
         tree = _tree_of(files)
         _check_size(tree, limits)
         return ExecutionSpec(
             tree=tree.tree,
             entrypoint=_entrypoint(tree, request.entrypoint or files[0].name),
-            python=self._python_for_version(request.python_version),
+            python=self._python(
+                request.environment, request.python_version, "python_version", self._python_for_version
+            ),
             limits=limits,
             stdin=request.stdin.encode(),
             eval_last_expr=request.eval_last_expr,
             network=self._network(request.config),
             warnings=tree.warnings,
+            **self._packages(request, by_default=True),
         )
 
     def from_archive(self, archive: bytes | BinaryIO, metadata: Metadata) -> ExecutionSpec:
         """The spec of an uploaded archive; reads all its headers, so not for the event loop if it is large."""
-        _refuse_requirements(metadata.requirements_txt)
-        python = self._python_for_image(metadata.docker_image)
+        python = self._python(metadata.environment, metadata.docker_image, "docker_image", self._python_for_image)
         limits = self._limits(metadata.config)
         env = _environment(metadata.env_vars)
         _check_strings(metadata)
@@ -80,7 +96,37 @@ class SpecBuilder:
             eval_last_expr=metadata.eval_last_expr,
             network=self._network(metadata.config),
             warnings=tree.warnings,
+            **self._packages(metadata, by_default=False),
         )
+
+    def _packages(self, request: EvalRequest | Metadata, *, by_default: bool) -> Packages:
+        """What the request says of packages; `by_default` is whether imports count where it does not say so."""
+        requirements = request.requirements_txt.strip()
+        if request.environment and requirements not in ("", "-"):
+            raise InvalidRequest("environment and requirements_txt exclude each other: leave one out.")
+        is_open = requirements == "" and not request.environment
+        detects = by_default if request.detect_imports is None else request.detect_imports
+        return {
+            "requirements": "" if requirements == "-" else request.requirements_txt,
+            "finds_requirements": is_open,
+            "detects_imports": is_open and detects and self._settings.auto_detect_imports,
+            "environment": request.environment,
+        }
+
+    def _python(self, environment: str, asked: str, field: str, find: Callable[[str], str]) -> str:
+        """The interpreter: the named environment's, where there is one, and else what is asked for."""
+        if not environment:
+            return find(asked)
+        named = {each.name: each for each in self._named()}
+        if environment not in named:
+            known = f"use one of {', '.join(sorted(named))}" if named else "this server has none"
+            raise InvalidRequest(f"environment {shown(environment)} is not here: {known}.")
+        version = named[environment].python
+        if asked and find(asked) != version:
+            raise InvalidRequest(f"{field} {shown(asked)} is not what environment {environment} has: leave it out.")
+        if version not in self._versions:
+            raise UnsupportedPython(f"environment {environment} has Python {version}, which is not here any more.")
+        return version
 
     def _limits(self, config: Config) -> Limits:
         settings = self._settings
@@ -147,11 +193,6 @@ def _cpus(value: object, default: float | None, maximum: float) -> float | None:
     if type(value) not in (int, float) or not 0 <= value <= maximum:  # type: ignore[operator]  # not so of NaN either
         raise InvalidRequest(f"config.cpus must be a number from 0 to {maximum:g}, or left out for {default or 'all'}.")
     return float(value) or default  # type: ignore[arg-type]
-
-
-def _refuse_requirements(requirements: str) -> None:
-    if requirements.strip() not in ("", "-"):
-        raise NotSupportedYet("requirements_txt is not supported yet: leave it out and use the standard library.")
 
 
 def _tree_of(files: Sequence[CodeFile]) -> CheckedTree:

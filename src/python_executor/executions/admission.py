@@ -1,5 +1,7 @@
 """May it start now? Bounded concurrency, a bounded budget of memory, and a bounded queue in order of arrival.
 
+What is not ready (its packages are being made) waits beside the queue, and joins its end when it is.
+
 The head of the queue is never passed by: a smaller execution behind it would fit sooner, but then a large one might
 wait for ever on a busy server. One that asks for more than the whole budget runs when it is alone.
 
@@ -29,6 +31,10 @@ class Ticket:
         """Wait for the slot; False if the ticket was given back before."""
         return await self._admitted
 
+    def is_ready(self) -> None:
+        """Nothing else has to happen first: join the queue, unless it was left."""
+        self._admission.queue(self)
+
     def withdraw(self) -> None:
         """Leave the queue; changes nothing for one that has its slot."""
         self._admission.withdraw(self)
@@ -54,6 +60,7 @@ class Admission:
         self._running: set[Ticket] = set()
         self._running_mb = 0
         self._queue: deque[Ticket] = deque()
+        self._unready: set[Ticket] = set()
 
     @property
     def running(self) -> int:
@@ -62,8 +69,8 @@ class Admission:
 
     @property
     def waiting(self) -> int:
-        """Tickets in the queue."""
-        return len(self._queue)
+        """Tickets in the queue, or on their way to it."""
+        return len(self._queue) + len(self._unready)
 
     @property
     def backlog(self) -> int:
@@ -75,22 +82,39 @@ class Admission:
         self._backlog += size
         self._admit()
 
-    def join(self, memory_mb: int) -> Ticket:
-        """A ticket, admitted at once where there is room. Raises `QueueFull`."""
+    def join(self, memory_mb: int, *, ready: bool = True) -> Ticket:
+        """A ticket, admitted at once where there is room and it is ready. Raises `QueueFull`."""
         ticket = Ticket(self, memory_mb)
-        self._queue.append(ticket)
-        self._admit()
-        if len(self._queue) > self._queue_max:
-            self._queue.pop()
+        self._unready.add(ticket)
+        if ready:
+            self.queue(ticket)
+        if self.waiting > self._queue_max:
+            self._leave(ticket)
             raise QueueFull(
                 f"the server is busy and its queue of {self._queue_max} is full: try again in a few seconds"
             )
         return ticket
 
-    def withdraw(self, ticket: Ticket) -> None:
-        """Take the ticket out of the queue, if it is there."""
+    def queue(self, ticket: Ticket) -> None:
+        """Let a ticket join the queue, unless it was withdrawn."""
+        if ticket in self._unready:
+            self._unready.remove(ticket)
+            self._queue.append(ticket)
+            self._admit()
+
+    def _leave(self, ticket: Ticket) -> bool:
+        """Whether it was waiting; it is not any more."""
+        if ticket in self._unready:
+            self._unready.remove(ticket)
+            return True
         if ticket in self._queue:
             self._queue.remove(ticket)
+            return True
+        return False
+
+    def withdraw(self, ticket: Ticket) -> None:
+        """Take the ticket out of the queue, if it is there."""
+        if self._leave(ticket):
             ticket.settle(False)
             self._admit()  # it may have been the head that did not fit
 

@@ -18,7 +18,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from ..model.events import Event, Exited, Raised, Result, Stderr, Stdout, Termination, Usage
+from ..model.environment import Environment
+from ..model.events import Event, Exited, Preparing, Raised, Result, Stderr, Stdout, Termination, Usage
 from ..model.execution import Execution, Status
 from ..model.isolation import Isolation
 from ..model.spec import ExecutionSpec, Limits
@@ -36,9 +37,15 @@ class Ending:
 
 KILLED = Ending(Status.KILLED, Termination.KILLED, 137)
 SHUT_DOWN = Ending(Status.FAILED, Termination.LOST, 125, "the server was shut down before the execution had finished")
+IMPORT_ERRORS = ("ModuleNotFoundError", "ImportError")
 OUR_FAILURE = Ending(
     Status.FAILED, Termination.ERROR, 125, "the server failed to run this; it was not the code's doing: try again"
 )
+
+
+def without_packages(error: str) -> Ending:
+    """The ending of an execution whose packages can't be had."""
+    return Ending(Status.FAILED, Termination.ENVIRONMENT, 1, error)
 
 
 def timed_out(limits: Limits) -> Ending:
@@ -99,6 +106,9 @@ class LiveExecution:
         self._raised: Raised | None = None
         self._usage: Usage | None = None
         self._ending: Ending | None = None
+        self._environment: Environment | None = None
+        self._preparing: Preparing | None = None  # until it is started
+        self._hints: tuple[str, ...] = ()  # about imports, for a run that fails to import something
 
     @property
     def is_started(self) -> bool:
@@ -109,6 +119,15 @@ class LiveExecution:
     def is_decided(self) -> bool:
         """Whether it is known how it ends."""
         return self._ending is not None
+
+    def prepare(self, progress: Preparing) -> None:
+        """Its packages are not there yet."""
+        self._preparing = progress
+
+    def equip(self, environment: Environment | None, hints: tuple[str, ...]) -> None:
+        """It has its packages, if any."""
+        self._environment, self._hints = environment, hints
+        self._preparing = None
 
     def start(self, python: str, isolation: Isolation, now: datetime) -> bool:
         """It has a sandbox, of which it shows that, and its clock runs; False if it was ended before it got so far."""
@@ -185,10 +204,14 @@ class LiveExecution:
             python=self._python,
             usage=self._usage,
             isolation=self._isolation,
+            environment=self._environment,
+            preparing=None if ending else self._preparing,
         )
 
     def _warnings(self) -> tuple[str, ...]:
-        if self._result is None or not self._result.truncated:
-            return self._request_warnings
-        cut = f"the result was too long: only its first {len(self._result.text)} characters are shown"
-        return (*self._request_warnings, cut)
+        warnings = self._request_warnings
+        if self._raised is not None and self._raised.error_type in IMPORT_ERRORS:
+            warnings += self._hints
+        if self._result is not None and self._result.truncated:
+            warnings += (f"the result was too long: only its first {len(self._result.text)} characters are shown",)
+        return warnings

@@ -1,9 +1,10 @@
 """Takes one execution through admission, a sandbox, and its end.
 
-`drive()` is the execution's one task. It waits for a slot, gets a sandbox, runs it, destroys it, and gives the slot
-back, in that order and on every path. `stop()` may come at any moment, from a kill, a shutdown or the clock; what it
-does depends on how far the execution is:
+`drive()` is the execution's one task. It waits for its packages and for a slot, gets a sandbox, runs it, destroys it,
+and gives the slot back, in that order and on every path. `stop()` may come at any moment, from a kill, a shutdown or
+the clock; what it does depends on how far the execution is:
 
+    preparing           final at once; what is being made goes on for others, `drive()` ends
     in the queue        final at once; the ticket is withdrawn and `drive()` ends
     acquiring           final at once; `drive()` destroys the sandbox that it gets without ever having run anything
     running             the sandbox is killed; final when `Exited` comes, or when KILL_PATIENCE is over
@@ -23,15 +24,18 @@ from datetime import datetime
 
 import structlog
 
-from ..model.errors import ExecutorError
+from ..environments.base import Environments, Prepared
+from ..model.errors import EnvironmentFailed, ExecutorError
 from ..model.events import Event
 from ..model.execution import Execution
 from ..model.spec import ExecutionSpec
 from ..sandboxes.base import Backend, Sandbox
 from .admission import Ticket
-from .execution import OUR_FAILURE, Ending, LiveExecution, timed_out
+from .execution import OUR_FAILURE, Ending, LiveExecution, timed_out, without_packages
 
 KILL_PATIENCE = 5.0  # seconds that a sandbox has to end after it was killed
+
+NOTHING = Prepared()
 
 log = structlog.get_logger()
 
@@ -68,20 +72,42 @@ class Lifecycle:
             self._settle()
             self._ticket.withdraw()
 
-    async def drive(self, spec: ExecutionSpec, backend: Backend) -> None:
-        """Its whole life; raises nothing but cancellation."""
+    async def drive(self, spec: ExecutionSpec, backend: Backend, environments: Environments | None = None) -> None:
+        """Its whole life; raises nothing but cancellation. `environments` where it may need packages."""
+        prepared = NOTHING
         try:
+            if environments is not None:
+                prepared = await self._prepare(spec, environments)
             if await self._ticket.admitted() and not self.live.is_decided:
-                await self._use_sandbox(spec, backend)
+                await self._use_sandbox(spec, backend, prepared)
+        except EnvironmentFailed as failure:
+            self.stop(without_packages(str(failure)))
         except Exception as failure:
             self._fail("no sandbox could be had", failure)
         finally:
+            prepared.release()
             self._ticket.give_back()
             self._settle()  # somebody waits for the end, even where this task was cancelled
             close_content(spec)
 
-    async def _use_sandbox(self, spec: ExecutionSpec, backend: Backend) -> None:
-        sandbox = await backend.acquire(spec)
+    async def _prepare(self, spec: ExecutionSpec, environments: Environments) -> Prepared:
+        """Wait for its packages, unless it is ended before."""
+        preparing = asyncio.create_task(environments.prepare(spec, self.live.prepare))
+        ended = asyncio.create_task(self._ended.wait())
+        try:
+            await asyncio.wait({preparing, ended}, return_when=asyncio.FIRST_COMPLETED)
+            if not preparing.done():
+                return NOTHING
+        finally:
+            ended.cancel()
+            preparing.cancel()  # which gives up what it holds, and changes nothing about one that is done
+        prepared = preparing.result()
+        self.live.equip(prepared.environment, prepared.hints)
+        self._ticket.is_ready()
+        return prepared
+
+    async def _use_sandbox(self, spec: ExecutionSpec, backend: Backend, prepared: Prepared) -> None:
+        sandbox = await backend.acquire(spec, prepared.environment)
         try:
             if self.live.start(sandbox.python, sandbox.isolation, self._now()):
                 await self._watch(sandbox, spec)

@@ -17,9 +17,12 @@ from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import TypeVar
 
 import structlog
 
+from ..environments.base import NO_ENVIRONMENTS, Environments
+from ..model.environment import NamedEnvironment
 from ..model.errors import NotFound, Refusal, Unavailable
 from ..model.execution import Execution, Status
 from ..model.spec import ExecutionSpec, Interpreter
@@ -29,6 +32,7 @@ from .admission import BACKLOG_BYTES, Admission, Ticket
 from .execution import KILLED, OUR_FAILURE, SHUT_DOWN, LiveExecution
 from .lifecycle import KILL_PATIENCE, Lifecycle, close_content, describe
 
+T = TypeVar("T")
 CLOSE_PATIENCE = 2 * KILL_PATIENCE  # seconds for kills, destructions and records, once the grace is over
 MAX_EXPIRY_INTERVAL = 10.0  # seconds
 RECORD_DELAY = 0.015  # seconds that a final record waits for others to be written with
@@ -56,9 +60,16 @@ class Executions:
     """Runs specs on one backend and keeps what became of them in one store."""
 
     def __init__(
-        self, backend: Backend, store: Store, policy: Policy, owner: str, now: Callable[[], datetime] = utc_now
+        self,
+        backend: Backend,
+        store: Store,
+        policy: Policy,
+        owner: str,
+        now: Callable[[], datetime] = utc_now,
+        environments: Environments = NO_ENVIRONMENTS,
     ) -> None:
         self._backend = backend
+        self._environments = environments
         self._store = store
         self._policy = policy
         self._owner = owner
@@ -80,6 +91,24 @@ class Executions:
         """Why no execution can have the network here; None where it can."""
         return self._backend.network_unavailable
 
+    def named_environments(self) -> Sequence[NamedEnvironment]:
+        """The environments that a request can name."""
+        return self._environments.named()
+
+    def lock_of(self, key: str) -> str:
+        """The lock of an environment: what it takes to have it again. Raises `NotFound`."""
+        return self._found(self._environments.lock(key))
+
+    def bill_of_materials_of(self, key: str) -> dict[str, object]:
+        """What is in an environment, as CycloneDX JSON. Raises `NotFound`."""
+        return self._found(self._environments.bill_of_materials(key))
+
+    @staticmethod
+    def _found(answer: T | None) -> T:
+        if answer is None:
+            raise NotFound("there is no such environment, or no longer: unused ones are removed when room is needed")
+        return answer
+
     @property
     def backend_name(self) -> str:
         """The backend, as results name it."""
@@ -96,6 +125,7 @@ class Executions:
         try:
             if lost := await self._store.mark_lost(self._now()):
                 log.warning("executions were lost when the server died", count=lost)
+            await self._environments.start()
             await self._backend.start()
         except BaseException:
             await self._store.close()
@@ -109,7 +139,7 @@ class Executions:
         Raises `QueueFull` and `Unavailable`; nothing is run then. `spec.tree.content` is closed in every case, as
         soon as it is of no more use.
         """
-        life = self._accept(spec)
+        life, environments = self._accept(spec)
         try:
             await self._store.put(life.live.snapshot())
         except Exception as failure:
@@ -121,13 +151,13 @@ class Executions:
             life.stop(KILLED)  # nobody will ever know its id
             raise
         finally:
-            self._spawn(life.drive(spec, self._backend))
+            self._spawn(life.drive(spec, self._backend, environments))
         return life.live.execution_id
 
     async def run(self, spec: ExecutionSpec) -> Execution:
         """Run the spec and wait for its end; it is killed if the waiting task is cancelled. Otherwise as `submit`."""
-        life = self._accept(spec)
-        self._spawn(life.drive(spec, self._backend))
+        life, environments = self._accept(spec)
+        self._spawn(life.drive(spec, self._backend, environments))
         try:
             return await life.ended()
         except asyncio.CancelledError:
@@ -178,14 +208,16 @@ class Executions:
         await self._finish_tasks()
         expiring.cancel()
         try:
+            await self._environments.close()
             await self._backend.close()
         finally:
             await self._store.close()
 
-    def _accept(self, spec: ExecutionSpec) -> Lifecycle:
-        """A place in the queue and an id."""
+    def _accept(self, spec: ExecutionSpec) -> tuple[Lifecycle, Environments | None]:
+        """A place in the queue and an id; and who sees to its packages, if it may need any."""
         try:
-            ticket = self._join_queue(spec)
+            environments = self._environments if self._environments.concerns(spec) else None
+            ticket = self._join_queue(spec, ready=environments is None)
         except Refusal:
             close_content(spec)
             raise
@@ -195,12 +227,12 @@ class Executions:
         )
         life = Lifecycle(live, ticket, self._now, self._finished)
         self._lives[execution_id] = life
-        return life
+        return life, environments
 
-    def _join_queue(self, spec: ExecutionSpec) -> Ticket:
+    def _join_queue(self, spec: ExecutionSpec, *, ready: bool) -> Ticket:
         if not self._ready:
             raise Unavailable("the server takes no work at the moment: try again in a few seconds")
-        return self._admission.join(spec.limits.memory_mb)
+        return self._admission.join(spec.limits.memory_mb, ready=ready)
 
     def _finished(self, final: Execution) -> None:
         self._admission.add_backlog(size_of(final))

@@ -16,6 +16,9 @@ Control socket of a zygote, a packet each, from the server: `MAKE`, `RESIZE`, `E
 out), `SHOW` (a directory of the store, at /venv), `LISTEN` (a socket inside of it, for the server), `FORGET` (a
 directory of the store is about to go; of no sandbox). Each is answered by `DONE` or `REFUSED` and a sentence. And from
 the zygote: `EXITED` for each user process that has been reaped. Each carries a sandbox's number first.
+
+From a sandbox that builds an environment (build.py), over HTTP: its files, each a header, a path relative to /venv and
+the content; `END_OF_FILES` comes last.
 """
 
 from __future__ import annotations
@@ -39,6 +42,9 @@ RESIZE_BODY = struct.Struct("!Q")  # bytes of its files
 LISTEN_BODY = struct.Struct("!H")  # port
 EXITED_BODY = struct.Struct("!iQQ")  # as wait4(2) gives it: status, CPU time in ms, largest resident set in bytes
 PACKET_MAX = 64 * 1024
+
+END_OF_FILES, FILE, PROGRAM = 0, 1, 2
+FILE_HEADER = struct.Struct("!BHQ")  # which of these, length of the path in bytes, bytes of content
 
 
 def frame(kind: int, payload: bytes) -> bytes:

@@ -31,3 +31,14 @@ class Stage(StrEnum):
     DOWNLOADING = "downloading"
     INSTALLING = "installing"
     STORING = "storing"
+
+
+@dataclass(frozen=True, slots=True)
+class NamedEnvironment:
+    """An environment that the operator has named, as requests can ask for it."""
+
+    name: str
+    python: str  # minor version of its interpreter: "3.12"
+    requirements: str  # as they were given
+    preload: tuple[str, ...]  # modules that its zygote has imported
+    key: str  # of the environment that they came to

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
-from .events import Termination, Usage
+from .environment import Environment
+from .events import Preparing, Termination, Usage
 from .isolation import Isolation
 
 
@@ -50,6 +51,8 @@ class Execution:
     python: str | None = None  # full version: "3.12.1"
     usage: Usage | None = None
     isolation: Isolation | None = field(default=None, hash=False)  # from its start on
+    environment: Environment | None = None  # its packages, once they are there
+    preparing: Preparing | None = None  # how far they are, as long as they are not; not on record
 
     @property
     def duration_ms(self) -> int | None:

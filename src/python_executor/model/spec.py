@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -41,6 +42,11 @@ class Interpreter:
     def minor_version(self) -> str:
         """The version that requests name: "3.12"."""
         return ".".join(self.version.split(".")[:2])
+
+    @property
+    def path_in_sandbox(self) -> str:
+        """Where code finds it."""
+        return self.executable if self.prefix == "/usr" else f"/python/bin/python{self.minor_version}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +89,13 @@ class FileTree:
     entries: tuple[Entry, ...]
     content: bytes | BinaryIO
 
+    def read(self, entry: FileEntry, most: int) -> bytes:
+        """The file's bytes, at most so many."""
+        size = min(entry.size, most)
+        if isinstance(self.content, bytes):
+            return self.content[entry.offset : entry.offset + size]
+        return os.pread(self.content.fileno(), size, entry.offset)
+
     @property
     def total_bytes(self) -> int:
         """Bytes that the files take once they are written, in whole pages."""
@@ -104,4 +117,8 @@ class ExecutionSpec:
     pre_commands: tuple[str, ...] = ()
     eval_last_expr: bool = False
     network: bool = False  # whether it reaches what the operator's egress rules leave open, or just itself
+    requirements: str = ""  # a requirements.txt, as it was sent
+    finds_requirements: bool = False  # whether its files may say what packages it needs
+    detects_imports: bool = False  # whether what it imports is to be had, where nothing else says what it needs
+    environment: str = ""  # name of the operator's, which has its packages
     warnings: tuple[str, ...] = ()  # what the caller should know about the request, shown in the result

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from ..model.environment import Environment, Package
 from ..model.events import Termination, Usage
 from ..model.execution import Execution, Status
 from ..model.isolation import State
@@ -35,6 +37,7 @@ def to_row(execution: Execution) -> Row:
     fields: dict[str, Any] = {name: getattr(execution, name) for name in DETAILS}
     usage = execution.usage
     fields["usage"] = usage and {"cpu_ms": usage.cpu_ms, "memory_peak_bytes": usage.memory_peak_bytes}
+    fields["environment"] = execution.environment and asdict(execution.environment)
     details = json.dumps(fields)
     return (
         execution.execution_id,
@@ -55,6 +58,7 @@ def to_execution(row: Row) -> Execution:
     execution_id, owner, status, created_at, started_at, finished_at, _size, details, stdout, stderr = row
     fields = json.loads(details)
     termination, usage = fields.pop("termination"), fields.pop("usage")
+    environment = fields.pop("environment", None)  # older records have none
     isolation = fields.pop("isolation", None)  # which older records lack
     return Execution(
         execution_id=execution_id,
@@ -67,10 +71,15 @@ def to_execution(row: Row) -> Execution:
         stderr=stderr,
         termination=termination and Termination(termination),
         usage=usage and Usage(**usage),
+        environment=environment and _environment(**environment),
         warnings=tuple(fields.pop("warnings")),
         isolation=isolation and {name: State(state) for name, state in isolation.items()},
         **fields,
     )
+
+
+def _environment(key: str, packages: list[dict[str, str]], name: str | None, preload: list[str]) -> Environment:
+    return Environment(key, tuple(Package(**package) for package in packages), name, tuple(preload))
 
 
 def size_of(row: Row) -> int:

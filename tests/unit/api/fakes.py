@@ -8,8 +8,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import TypeVar
 
 from python_executor.api.server import Server, bind, configure, new_event_loop, url_of
+from python_executor.model.environment import Environment, NamedEnvironment, Package
 from python_executor.model.errors import NotFound
 from python_executor.model.events import Termination, Usage
 from python_executor.model.execution import Execution, Status
@@ -23,7 +25,9 @@ INTERPRETERS = (
     Interpreter("3.11.7", "/usr/bin/python3.11", "/usr"),
 )
 ID = "exe_550e8400-e29b-41d4-a716-446655440000"
+T = TypeVar("T")
 MOMENT = datetime(2026, 1, 15, 10, 30, tzinfo=UTC)
+KEY = "env_0123456789abcdef0123456789abcdef"
 PENDING = Execution(execution_id=ID, owner="here", status=Status.PENDING, created_at=MOMENT)
 DONE = Execution(
     execution_id=ID,
@@ -39,6 +43,7 @@ DONE = Execution(
     python="3.12.1",
     usage=Usage(3, 9_437_184),
     isolation=ISOLATION,
+    environment=Environment(KEY, (Package("six", "1.17.0"),)),
 )
 
 
@@ -48,6 +53,21 @@ class FakeExecutions:
     interpreters = INTERPRETERS
     backend_name = "fake"
     network_unavailable: str | None = None
+
+    def named_environments(self) -> list[NamedEnvironment]:
+        return [NamedEnvironment("science", "3.12", "six\n", ("six",), KEY)]
+
+    def lock_of(self, key: str) -> str:
+        return self._known(key, "six==1.17.0\n")
+
+    def bill_of_materials_of(self, key: str) -> dict[str, object]:
+        return self._known(key, {"bomFormat": "CycloneDX"})
+
+    @staticmethod
+    def _known(key: str, answer: T) -> T:
+        if key != KEY:
+            raise NotFound("there is no such environment")
+        return answer
 
     def __init__(self) -> None:
         self.ready = True

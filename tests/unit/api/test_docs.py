@@ -66,6 +66,9 @@ def test_every_operation_of_the_contract_is_described(document: dict[str, Any]) 
         ("POST", "/api/v1/exec/async"),
         ("GET", "/api/v1/executions/{execution_id}"),
         ("DELETE", "/api/v1/executions/{execution_id}"),
+        ("GET", "/api/v1/environments"),
+        ("GET", "/api/v1/environments/{key}/lock"),
+        ("GET", "/api/v1/environments/{key}/sbom"),
         ("GET", "/health"),
         ("GET", "/health/ready"),
     }

@@ -12,12 +12,13 @@ import pytest
 
 from python_executor.api.protocol import _Together
 from python_executor.api.responses import execution_content
+from python_executor.model.environment import Stage
 from python_executor.model.errors import Unavailable
-from python_executor.model.events import Termination
+from python_executor.model.events import Preparing, Termination
 from python_executor.model.execution import Status
 from tests.support.api import Api, assert_error
 from tests.support.exchange import connect, exchange, read_answer, request
-from tests.unit.api.fakes import DONE, ID, PENDING, FakeExecutions
+from tests.unit.api.fakes import DONE, ID, KEY, PENDING, FakeExecutions
 
 RESULT = {
     "execution_id": ID,
@@ -40,6 +41,8 @@ RESULT = {
     "python": "3.12.1",
     "isolation": {"seccomp": "ok", "memory": "weaker"},
     "usage": {"cpu_ms": 3, "memory_peak_bytes": 9437184},
+    "environment": {"key": KEY, "name": None, "packages": [{"name": "six", "version": "1.17.0"}]},
+    "preparing": None,
 }
 
 
@@ -51,8 +54,10 @@ def test_a_result_has_exactly_the_fields_of_the_contract(api: Api) -> None:
 
 
 def test_a_pending_execution_has_every_field_too(api: Api, service: FakeExecutions) -> None:
-    service.execution = PENDING
+    service.execution = replace(PENDING, preparing=Preparing(Stage.DOWNLOADING, "six.whl", 10, 20))
     content = api.look(ID)
+    progress = {"stage": "downloading", "what": "six.whl", "done_bytes": 10, "total_bytes": 20}
+    assert content["preparing"] == progress
     assert set(content) == set(RESULT)
     assert (content["status"], content["exit_code"], content["started_at"], content["usage"]) == (
         "pending",
@@ -248,3 +253,18 @@ def test_head_and_body_of_an_answer_go_out_together_and_nothing_is_held_back(
         answer.write(data)
     answer.close()
     assert transport.sent == sent
+
+
+def test_the_named_environments_are_listed(api: Api) -> None:
+    described = {"name": "science", "key": KEY, "python": "3.12", "requirements": "six\n", "preload": ["six"]}
+    assert api.get("/api/v1/environments").json() == {"environments": [described]}
+
+
+def test_an_environment_has_a_lock_and_a_bill_of_materials(api: Api) -> None:
+    lock = api.get(f"/api/v1/environments/{KEY}/lock")
+    assert (lock.text, lock.headers["Content-Type"]) == ("six==1.17.0\n", "text/plain; charset=utf-8")
+    bill = api.get(f"/api/v1/environments/{KEY}/sbom")
+    assert bill.json() == {"bomFormat": "CycloneDX"}
+    assert bill.headers["Content-Type"] == "application/vnd.cyclonedx+json; version=1.6"
+    for path in ("env_0/lock", "env_0/sbom", "..%2F../lock"):
+        assert_error(api.get(f"/api/v1/environments/{path}"), 404, "not_found")

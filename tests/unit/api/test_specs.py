@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
 
 from python_executor.api.bodies import CodeFile, Config, EvalRequest, Metadata
 from python_executor.api.specs import SpecBuilder
+from python_executor.model.environment import NamedEnvironment
 from python_executor.model.errors import (
     InvalidRequest,
     NetworkUnavailable,
@@ -143,10 +145,55 @@ def test_no_requirements_are_fine(text: str) -> None:
     assert _exec(MAIN, requirements_txt=text)
 
 
-def test_requirements_cannot_be_had_yet() -> None:
-    for run in (lambda: _eval(requirements_txt="numpy"), lambda: _exec(MAIN, requirements_txt="numpy")):
-        with pytest.raises(NotSupportedYet, match="requirements_txt"):
-            run()
+def test_requirements_are_taken_as_they_were_sent_and_are_not_looked_at_here() -> None:
+    for spec in (_eval(requirements_txt=" numpy\n--no "), _exec(MAIN, requirements_txt=" numpy\n--no ")):
+        assert (spec.requirements, spec.finds_requirements, spec.detects_imports) == (" numpy\n--no ", False, False)
+
+
+def test_files_and_imports_tell_what_is_needed_where_the_request_does_not() -> None:
+    assert (_eval().finds_requirements, _eval().detects_imports) == (True, True)
+    assert (_exec(MAIN).finds_requirements, _exec(MAIN).detects_imports) == (True, False)
+    assert _exec(MAIN, detect_imports=True).detects_imports and not _eval(detect_imports=False).detects_imports
+
+
+def test_neither_does_where_the_request_or_the_server_says_so() -> None:
+    for spec in (_eval(requirements_txt=" - "), _exec(MAIN, requirements_txt="-", detect_imports=True)):
+        assert (spec.requirements, spec.finds_requirements, spec.detects_imports) == ("", False, False)
+    assert not _eval(_builder(auto_detect_imports=False), detect_imports=True).detects_imports
+
+
+NAMED = NamedEnvironment("science", "3.11", "numpy", (), "env_" + "0" * 32)
+
+
+def _with_named() -> SpecBuilder:
+    return SpecBuilder(settings(), INTERPRETERS, named=lambda: [NAMED])
+
+
+def test_a_named_environment_brings_its_interpreter_and_nothing_is_added_to_it() -> None:
+    spec = _eval(_with_named(), environment="science")
+    assert (spec.environment, spec.python, spec.finds_requirements, spec.detects_imports) == (
+        "science",
+        "3.11",
+        False,
+        False,
+    )
+    assert _eval(_with_named(), environment="science", python_version="3.11").python == "3.11"
+
+
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        ({"environment": "nowhere"}, "environment 'nowhere' is not here: use one of science."),
+        (
+            {"environment": "science", "python_version": "3.12"},
+            "python_version '3.12' is not what environment science has",
+        ),
+        ({"environment": "science", "requirements_txt": "six"}, "environment and requirements_txt exclude each other"),
+    ],
+)
+def test_an_environment_that_cannot_be_meant_is_refused(fields: dict[str, str], told: str) -> None:
+    with pytest.raises(InvalidRequest, match=re.escape(told)):
+        _eval(_with_named(), **fields)
 
 
 def test_a_version_that_is_here_is_taken() -> None:

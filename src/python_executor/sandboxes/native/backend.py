@@ -20,7 +20,7 @@ from .box import Box
 from .cgroups import Cgroup, CgroupTree, find_hierarchies
 from .identities import choose_identities
 from .network import Network
-from .plan import NO_STORE, Store, place_of
+from .plan import NO_STORE, UV, Store, place_of
 from .sandbox import NativeSandbox
 from .selftest import examine, probe_spec
 from .supply import Supply
@@ -130,7 +130,7 @@ class NativeBackend:
 
     async def acquire_to_build(self, spec: ExecutionSpec, port: int) -> tuple[NativeSandbox, socket.socket]:
         """A sandbox with uv at /venv, and a socket that listens at this port of its loopback, for us to serve."""
-        sandbox = await self._with_limits(await self._supplies[spec.python].pool.take(), spec, "uv")
+        sandbox = await self._with_limits(await self._supplies[spec.python].pool.take(), spec, UV)
         try:
             return sandbox, await sandbox.listen(port)
         except BaseException as error:

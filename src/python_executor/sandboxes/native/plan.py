@@ -26,6 +26,7 @@ GUEST_DIRECTORY = "/guest"
 PYTHON_PREFIX = "/python"
 PAUSE_PATH = "/guest/pause"
 STORE = "/store"
+UV = "uv"  # in the store, the directory that holds the program
 VENV = "/venv"
 _GUEST_FILES = (
     "entry.py",
@@ -91,7 +92,7 @@ class Store:
     def kept(self) -> tuple[tuple[str, str], ...]:
         """Binds of it, for `BoxPlan.kept`."""
         directory = ((self.environments, f"{STORE}/environments"),) if self.environments else ()
-        return (*directory, *(((self.uv, f"{STORE}/uv/uv"),) if self.uv else ()))
+        return (*directory, *(((self.uv, f"{STORE}/{UV}/uv"),) if self.uv else ()))
 
     def shown(self, environment: Environment | None) -> tuple[tuple[str, str], ...]:
         """The bind that every sandbox sees of it."""
@@ -204,17 +205,18 @@ def _alternatives() -> Iterator[tuple[str, str]]:
 def _interpreter(interpreter: Interpreter) -> tuple[str, list[tuple[str, str]], tuple[str, ...]]:
     """Its path in the box, the binds that put it there, and the directories of packages that are hidden."""
     name = f"python{interpreter.minor_version}"
+    python = interpreter.path_in_sandbox
     if interpreter.prefix == "/usr":
-        return interpreter.executable, [], tuple(_packages("/usr/lib", "/usr/lib", name))
+        return python, [], tuple(_packages("/usr/lib", "/usr/lib", name))
     library = f"{interpreter.prefix}/lib"
     binds = [
-        (interpreter.executable, f"{PYTHON_PREFIX}/bin/{name}"),
+        (interpreter.executable, python),
         (f"{library}/{name}", f"{PYTHON_PREFIX}/lib/{name}"),
     ]
     shared = Path(library).glob(f"libpython{interpreter.minor_version}.so.*")
     binds += [(str(path), f"{PYTHON_PREFIX}/lib/{path.name}") for path in shared]
     hidden = (*_packages("/usr/lib", "/usr/lib", name), *_packages(library, f"{PYTHON_PREFIX}/lib", name))
-    return f"{PYTHON_PREFIX}/bin/{name}", binds, hidden
+    return python, binds, hidden
 
 
 def _packages(library: str, shown_as: str, name: str) -> Iterator[str]:

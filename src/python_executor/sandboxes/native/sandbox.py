@@ -29,6 +29,7 @@ from ..base import Emit
 from . import watch
 from .cgroups import Cgroup
 from .pipes import READ_SIZE, Pipes, read_now
+from .plan import UV
 from .report import ReportReader
 
 if TYPE_CHECKING:
@@ -144,7 +145,7 @@ class NativeSandbox:
     async def show(self, name: str) -> None:
         """Mount a directory of its box's store at /venv, before its code is there; OSError where that failed."""
         await self._box.show(self._number, name)
-        self._has_environment = True
+        self._has_environment = name != UV
 
     async def listen(self, port: int) -> socket.socket:
         """A socket that listens on its loopback, for us to serve; OSError where that failed."""

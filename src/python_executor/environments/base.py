@@ -1,0 +1,118 @@
+"""The port of this room: all that `executions` sees of packages."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from ..model.environment import Environment, NamedEnvironment
+from ..model.events import Event, Preparing
+from ..model.spec import ExecutionSpec
+
+Tell = Callable[[Preparing], None]
+
+
+def _nothing() -> None:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What an execution gets. Nobody removes it until it is released."""
+
+    environment: Environment | None = None
+    hints: tuple[str, ...] = ()  # about imports that could not be had, for whoever fails to import them
+    release: Callable[[], None] = field(default=_nothing, compare=False)
+
+
+class Environments(Protocol):
+    """Sees to it that the packages an execution asks for are there."""
+
+    async def start(self) -> None:
+        """Get ready; raises `BackendError` with what to change on the host."""
+        ...
+
+    def concerns(self, spec: ExecutionSpec) -> bool:
+        """Whether `prepare()` may have anything to do; quickly."""
+        ...
+
+    async def prepare(self, spec: ExecutionSpec, tell: Tell) -> Prepared:
+        """Make sure that its packages are there. Raises `EnvironmentFailed` where they can't be had."""
+        ...
+
+    def named(self) -> Sequence[NamedEnvironment]:
+        """The environments that the operator has named, by name."""
+        ...
+
+    def lock(self, key: str) -> str | None:
+        """The lock of an environment that is there: a requirements.txt with exact versions and hashes."""
+        ...
+
+    def bill_of_materials(self, key: str) -> dict[str, object] | None:
+        """The same as CycloneDX JSON."""
+        ...
+
+    async def close(self) -> None:
+        """Give up what is being made."""
+        ...
+
+
+class NoEnvironments:
+    """Implements `Environments` where there are none: nobody gets packages."""
+
+    async def start(self) -> None:
+        """Nothing to do."""
+
+    def concerns(self, _spec: ExecutionSpec) -> bool:
+        """Never."""
+        return False
+
+    async def prepare(self, _spec: ExecutionSpec, _tell: Tell) -> Prepared:
+        """Nothing."""
+        return Prepared()
+
+    def named(self) -> Sequence[NamedEnvironment]:
+        """None."""
+        return ()
+
+    def lock(self, _key: str) -> None:
+        """None."""
+
+    def bill_of_materials(self, _key: str) -> None:
+        """None."""
+
+    async def close(self) -> None:
+        """Nothing to do."""
+
+
+NO_ENVIRONMENTS = NoEnvironments()
+
+
+class Sandbox(Protocol):
+    """Of the backend's sandboxes, what this room needs."""
+
+    async def run(self, spec: ExecutionSpec, emit: Callable[[Event], None]) -> None:
+        """Run the spec; the last event is `Exited`."""
+        ...
+
+    async def destroy(self) -> None:
+        """Kill everything inside and return once nothing of it is left."""
+        ...
+
+
+class Workshop(Protocol):
+    """Of the backend, what this room needs: sandboxes to read imports in, and to build in."""
+
+    async def acquire(self, spec: ExecutionSpec) -> Sandbox:
+        """A sandbox for this spec."""
+        ...
+
+    async def acquire_to_build(self, spec: ExecutionSpec, port: int) -> tuple[Sandbox, socket.socket]:
+        """One that has uv at /venv, and the socket that listens at this port of its loopback."""
+        ...
+
+    async def forget(self, environment: Environment) -> None:
+        """Let go of an environment that is about to be removed."""
+        ...

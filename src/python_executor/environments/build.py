@@ -1,0 +1,263 @@
+"""Makes one environment: requirements in, a published directory out.
+
+    server                                       sandboxes with uv, no network, no secret, no file of anybody's
+      ├─ resolve: requirements, a program ──────▶ guest/build.py
+      │                  GET /N/simple/, /N/files/  ◀── packages, through `index.py`, at a socket that we serve
+      │                  PUT /lock                  ◀── what the requirements came to; its hash is the key
+      └─ install: that lock, the same program ──▶ another one
+                         GET /N/files/              ◀── the packages that the lock names, hashes compared
+                         PUT /files                 ◀── the installed files; found once the last of them is here
+
+Source distributions run code when they are built, even to be resolved, and wheels are unpacked: all of that happens in
+there, as the unprivileged user of an ordinary sandbox, whose limits are the build's own. Two sandboxes, because an
+environment is shared by all whose requirements come to the same lock: what one package says in the first can't change
+what the second installs of others; what it does in the second is bound to a lock that names it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import platform
+import re
+from collections import defaultdict
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import TYPE_CHECKING
+
+from ..model.environment import Stage
+from ..model.errors import EnvironmentFailed
+from ..model.events import Event, Exited, Preparing, Stderr, Termination
+from ..model.spec import ExecutionSpec, FileEntry, FileTree, Interpreter, Limits
+from .base import Tell, Workshop
+from .cache import Cache, Draft, Lease
+from .index import PackageIndex
+from .locks import Lock, held_to_hashes, lock_key, read_lock
+from .requirements import PackageFilter, Requirements
+from .visit import Visit
+
+if TYPE_CHECKING:
+    from aiohttp import web
+
+    Take = Callable[[web.Request], Awaitable[None]]
+
+PORT = 3141
+LOCK_MAX = 4 << 20  # bytes
+STDERR_MAX = 64 << 10  # bytes of uv's explanation
+EXPLANATION_MAX = 2000  # characters
+CHUNK = 1 << 20
+MEMORY_TO_WORK_MB = 1024  # beside what the files take
+PLATFORM = "-".join((platform.machine(), *platform.libc_ver()))
+
+
+@dataclass(frozen=True, slots=True)
+class BuildPolicy:
+    """What a build may do and take."""
+
+    wheels_only: bool
+    filter: PackageFilter
+    max_mb: int  # MiB of an environment, and of what is downloaded for it
+    timeout_seconds: int  # of each of its two steps
+    cpu_shares: int = 256  # a quarter of what an execution has by default
+
+    def limits(self) -> Limits:
+        """Of its sandboxes: files live in memory there, what is downloaded beside what is made of it."""
+        return Limits(self.timeout_seconds, 2 * self.max_mb + MEMORY_TO_WORK_MB, 2 * self.max_mb, self.cpu_shares)
+
+
+class Unavailable(EnvironmentFailed):
+    """Some packages can't be had, and these are the ones."""
+
+    def __init__(self, message: str, names: frozenset[str]) -> None:
+        super().__init__(message, names)
+        self.names = names
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class Builder:
+    """Makes environments for one cache."""
+
+    def __init__(self, workshop: Workshop, index: PackageIndex, cache: Cache, policy: BuildPolicy) -> None:
+        self._workshop = workshop
+        self._index = index
+        self._cache = cache
+        self._policy = policy
+        self._installing: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)  # by key
+
+    async def build(self, requirements: Requirements, interpreter: Interpreter, tell: Tell) -> Lease:
+        """The environment, new or found. Raises `EnvironmentFailed`, in words for whoever asked, and `BackendError`."""
+        if requirements.is_lock:
+            lock = read_lock(requirements.text)
+        else:
+            lock = held_to_hashes(await self._resolve(requirements, interpreter, tell), requirements)
+        index = self._index.settings.identity
+        key = lock_key(lock, python=interpreter.version, platform=PLATFORM, index=index)
+        async with self._installing[key]:
+            lease = await self._cache.lease(key)
+            if lease is None:
+                await self._install(key, lock, requirements.is_lock, interpreter, tell)
+                lease = await self._cache.lease(key)
+        if lease is None:
+            raise EnvironmentFailed("the packages were installed, and are gone again: try once more")
+        return lease
+
+    async def _resolve(self, requirements: Requirements, interpreter: Interpreter, tell: Tell) -> Lock:
+        tell(Preparing(Stage.RESOLVING))
+        received = bytearray()
+
+        async def take_lock(request: web.Request) -> None:
+            async for data in request.content.iter_chunked(CHUNK):
+                received.extend(data)
+                if len(received) > LOCK_MAX:
+                    raise ValueError(f"the lock has more than {LOCK_MAX} bytes")
+
+        await self._run("resolve", requirements.text, take_lock, interpreter, tell)
+        try:
+            return read_lock(received.decode())
+        except ValueError as problem:
+            raise EnvironmentFailed(_sentence(str(problem))) from problem
+
+    async def _install(self, key: str, lock: Lock, is_foreign: bool, interpreter: Interpreter, tell: Tell) -> None:
+        tell(Preparing(Stage.INSTALLING))
+        draft = await asyncio.to_thread(Draft, self._cache.directory, self._policy.max_mb << 20)
+
+        async def take_files(request: web.Request) -> None:
+            tell(Preparing(Stage.STORING))
+            async for data in request.content.iter_chunked(CHUNK):
+                await asyncio.to_thread(draft.receiver.feed, data)
+
+        try:
+            step = "install foreign" if is_foreign else "install"
+            await self._run(step, lock.text, take_files, interpreter, tell)
+            if not draft.receiver.is_complete:
+                raise EnvironmentFailed(_sentence("the installed files ended before the last one"))
+            index = self._index.settings.identity
+            await asyncio.to_thread(self._cache.publish, draft, key, lock, interpreter, index)
+        finally:
+            await asyncio.shield(asyncio.to_thread(draft.close))
+
+    async def _run(self, step: str, text: str, take: Take, interpreter: Interpreter, tell: Tell) -> None:
+        """One step in a sandbox of its own. Raises `EnvironmentFailed` where it does not come to its end."""
+        indexes = len(self._index.settings.urls)
+        instructions = {"step": step, "text": text, "port": PORT, "indexes": indexes,
+                        "wheels_only": self._policy.wheels_only}  # fmt: skip
+        stdin = json.dumps(instructions).encode()
+        spec = program_spec("build.py", {}, interpreter, self._policy.limits(), stdin)
+        run = Run(take)
+        sandbox, listener = await self._workshop.acquire_to_build(spec, PORT)
+        try:
+            async with self._index.serving(
+                listener,
+                wheels_only=self._policy.wheels_only,
+                allows=self._policy.filter.allows,
+                download_max=self._policy.max_mb << 20,
+                tell=lambda name, done, total: tell(Preparing(Stage.DOWNLOADING, name, done, total)),
+                routes=run.routes(),
+            ) as run.visit:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(self._policy.timeout_seconds):
+                        await sandbox.run(spec, run.feed)
+        finally:
+            await sandbox.destroy()
+        if not run.has_succeeded:
+            message = explanation(run, self._policy, self._index.settings.describe())
+            raise Unavailable(message, run.lacking())
+
+
+class Run:
+    """What is known of one step."""
+
+    def __init__(self, take: Take) -> None:
+        self.visit = Visit()
+        self.exited: Exited | None = None
+        self.said = b""  # uv's explanation, or what took its place
+        self.refusal: str | None = None  # of what came
+        self._take = take
+        self._has_begun = False
+        self._is_done = False
+
+    @property
+    def has_succeeded(self) -> bool:
+        """Whether the result came, and the program ended well."""
+        return self._is_done and self.exited is not None and self.exited.exit_code == 0
+
+    def lacking(self) -> frozenset[str]:
+        """Names of packages that can't be had, as far as that is known."""
+        visit = self.visit
+        return frozenset(visit.missing | visit.refused | visit.only_sources)
+
+    def routes(self) -> list[web.RouteDef]:
+        """Where the sandbox brings what it has made."""
+        from aiohttp import web
+
+        return [web.put("/result", self._receive)]
+
+    def feed(self, event: Event) -> None:
+        """What its process says."""
+        if isinstance(event, Stderr):
+            self.said = (self.said + event.data)[-STDERR_MAX:]
+        elif isinstance(event, Exited):
+            self.exited = event
+
+    async def _receive(self, request: web.Request) -> web.Response:
+        """The result, once."""
+        from aiohttp import web
+
+        if self._has_begun:
+            return web.Response(status=409)
+        self._has_begun = True
+        try:
+            await self._take(request)
+        except (ValueError, OSError) as problem:
+            self.refusal = str(problem)
+            return web.Response(status=400)
+        self._is_done = True
+        return web.Response()
+
+
+def program_spec(
+    name: str, others: dict[str, bytes], interpreter: Interpreter, limits: Limits, stdin: bytes = b""
+) -> ExecutionSpec:
+    """One of our own programs, to be run in a sandbox as anybody's, with other files beside it."""
+    entries, content = [], b""
+    program = files("python_executor.guest").joinpath(name).read_bytes()
+    for path, data in {name: program, **others}.items():
+        entries.append(FileEntry(path, 0o644, len(content), len(data)))
+        content += data
+    tree = FileTree(tuple(entries), content)
+    return ExecutionSpec(tree, name, interpreter.minor_version, limits, stdin=stdin)
+
+
+def explanation(run: Run, policy: BuildPolicy, index: str) -> str:
+    """Why there is no environment: what we know best goes first, then what uv said."""
+    visit, exited = run.visit, run.exited
+    uv = one_line(run.said.decode(errors="replace"), index)
+    if exited is None:
+        return _sentence(f"it took longer than {policy.timeout_seconds} s (ENVIRONMENT_TIMEOUT)", visit.failure)
+    if exited.termination is Termination.MEMORY or "No space left on device" in uv:
+        return _sentence(f"the packages take more than {policy.max_mb} MiB (ENVIRONMENT_MAX_MB)")
+    if run.refusal is not None:
+        return _sentence(run.refusal)
+    known = [policy.filter.refusal(name) for name in sorted(visit.refused)]
+    known += [
+        f"{name} has no wheel, only source distributions, whose builds run code: this server does not allow that "
+        "(PACKAGE_BUILDS)"
+        for name in sorted(visit.only_sources)
+    ]
+    return _sentence(*known, visit.failure, uv or f"uv ended with exit code {exited.exit_code}")
+
+
+def _sentence(*reasons: str | None) -> str:
+    told = "; ".join(reason.rstrip(".") for reason in reasons if reason)
+    return f"the packages could not be installed: {told[:EXPLANATION_MAX]}"
+
+
+def one_line(text: str, index: str) -> str:
+    """uv's explanation without its drawing, and with the operator's index in place of ours."""
+    text = re.sub(rf"http://127\.0\.0\.1:{PORT}/\d+/(simple|files)/?", f"{index} ", text)
+    text = re.sub(r"[×╰├│─▶]+", " ", text)
+    return " ".join("".join(character if character.isprintable() else " " for character in text).split())

@@ -1,0 +1,284 @@
+"""Environments on disk: made once, found by their content or by what asked for them, removed when room is needed.
+
+    environments/
+      env_0123…/            one environment, known by the hash of its lock, interpreter and index; never changed
+        venv/               what sandboxes are shown
+        environment.json    its lock and where it comes from
+        files.jsonl         size and digest of each file
+        requests            hashes of the requirements that came to this
+      .new-…/               one that is being made, complete when it is renamed; or one that is being removed
+
+A directory that is in use is locked (`flock`, shared), by whichever process uses it; it is removed only by whoever gets
+it for itself. One that was made before the machine was last started may have lost what was not on disk yet: it is
+compared with its digests before it is used again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import json
+import os
+import re
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import structlog
+
+from ..model.environment import Environment, Package
+from ..model.spec import Interpreter
+from .files import Receiver, differs, make_directory, write_manifest
+from .locks import Lock, read_lock
+
+FORMAT = 1
+KEY = re.compile(r"env_[0-9a-f]{32}")
+NEW = ".new-"
+REQUEST_LENGTH = 64
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """An environment that is on disk."""
+
+    key: str
+    python: str  # full version of its interpreter: "3.12.1"
+    index: str  # where its packages came from
+    bytes: int  # that it takes on disk
+    created_at: float  # seconds since 1970
+    lock: Lock
+    boot: str  # of the machine, when it was made or last compared with its digests
+
+    @property
+    def environment(self) -> Environment:
+        """As results show it."""
+        return Environment(self.key, tuple(Package(each.name, each.version) for each in self.lock.packages))
+
+
+class Lease:
+    """An environment is in use until this is released."""
+
+    def __init__(self, stored: Stored, fd: int) -> None:
+        self.stored = stored
+        self._fd = fd
+
+    def release(self) -> None:
+        """Idempotent."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+class Draft:
+    """An environment that is being made, in a directory that is ours as long as this is open. Blocks."""
+
+    def __init__(self, directory: Path, max_bytes: int) -> None:
+        self.path = Path(tempfile.mkdtemp(prefix=NEW, dir=directory))
+        self._fd = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        fcntl.flock(self._fd, fcntl.LOCK_SH)
+        for path in (self.path, self.path / "venv"):
+            make_directory(path)
+        self.receiver = Receiver(self.path / "venv", max_bytes)
+
+    def close(self) -> None:
+        """Remove what was not published."""
+        self.receiver.close()
+        shutil.rmtree(self.path, ignore_errors=True)
+        os.close(self._fd)
+
+
+class Cache:
+    """All environments below one directory. What blocks says so."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self._known: dict[str, Stored] = {}
+        self._requests: dict[str, str] = {}  # hash of requirements -> key
+        self._boot = boot_id()
+
+    def open(self) -> None:
+        """Make the directory, learn what is there, sweep what a killed server left. Blocks."""
+        self.directory.parent.mkdir(parents=True, exist_ok=True)
+        make_directory(self.directory)
+        for path in self.directory.glob(f"{NEW}*"):
+            _remove(path)
+        for path in self.directory.glob("env_*"):
+            self._learn(path)
+
+    def all(self) -> list[Stored]:
+        """Those that are known, in the order of their keys."""
+        return [self._known[key] for key in sorted(self._known)]
+
+    @property
+    def bytes(self) -> int:
+        """That all of them take on disk."""
+        return sum(stored.bytes for stored in self._known.values())
+
+    def find(self, key: str) -> Stored | None:
+        """The environment of that key, which may be gone a moment later."""
+        return self._known.get(key) or self._learn(self.directory / key)
+
+    async def lease(self, key: str) -> Lease | None:
+        """The environment, to be used; None if there is none of that key, or it is broken."""
+        stored = self.find(key)
+        fd = _lock(self.directory / key, fcntl.LOCK_SH) if stored is not None else None
+        if stored is None or fd is None:
+            self._known.pop(key, None)
+            return None
+        try:
+            if stored.boot != self._boot:
+                stored = await asyncio.to_thread(self._compare, stored)
+            if stored is not None:
+                os.utime(fd)  # last used
+                return Lease(stored, fd)
+        except BaseException:
+            os.close(fd)
+            raise
+        os.close(fd)
+        await asyncio.to_thread(self.remove, key)
+        return None
+
+    async def lease_for(self, request: str) -> Lease | None:
+        """The environment that such requirements came to."""
+        key = self._requests.get(request)
+        return await self.lease(key) if key else None
+
+    def remember(self, request: str, key: str) -> None:
+        """Such requirements came to this environment."""
+        if self._requests.get(request) != key:
+            self._requests[request] = key
+            with open(self.directory / key / "requests", "a", encoding="ascii") as file:
+                file.write(f"{request}\n")
+
+    def publish(self, draft: Draft, key: str, lock: Lock, interpreter: Interpreter, index: str) -> None:
+        """Complete what was received, and let it be found. Blocks."""
+        files = draft.receiver
+        _make_venv(draft.path / "venv", interpreter)
+        write_manifest(draft.path / "files.jsonl", files.manifest)
+        stored = Stored(key, interpreter.version, index, files.bytes, time.time(), lock, self._boot)
+        self._write(draft.path, stored)
+        with suppress(OSError):  # somebody was faster, with one that is as good as ours
+            os.rename(draft.path, self.directory / key)
+        self._known[key] = stored
+
+    def remove(self, key: str) -> int:
+        """Remove one that nobody uses; how many bytes that gave back, 0 if it is in use. Blocks."""
+        path = self.directory / key
+        fd = _lock(path, fcntl.LOCK_EX)
+        if fd is None:
+            return 0
+        try:
+            gone = path.with_name(f"{NEW}removed-{os.getpid()}-{key}")
+            os.rename(path, gone)
+            stored = self._known.pop(key, None) or _read(gone)
+            for request in [request for request, of in self._requests.items() if of == key]:
+                del self._requests[request]
+            shutil.rmtree(gone, ignore_errors=True)
+            return stored.bytes if stored else 0
+        finally:
+            os.close(fd)
+
+    def by_last_use(self) -> list[str]:
+        """Keys of what is on disk, the longest unused first. Blocks."""
+        used = []
+        for path in self.directory.glob("env_*"):
+            with suppress(OSError):  # it has just gone
+                used.append((path.stat().st_mtime, path.name))
+        return [key for _, key in sorted(used)]
+
+    def last_used(self, key: str) -> float | None:
+        """Seconds since 1970."""
+        try:
+            return (self.directory / key).stat().st_mtime
+        except OSError:
+            return None
+
+    def _learn(self, path: Path) -> Stored | None:
+        """What is on disk of one environment, if it is one."""
+        stored = _read(path) if KEY.fullmatch(path.name) else None
+        if stored is not None:
+            self._known[stored.key] = stored
+            for request in _requests(path / "requests"):
+                self._requests[request] = stored.key
+        return stored
+
+    def _compare(self, stored: Stored) -> Stored | None:
+        """With its digests; None, and said in the log, if a file is not as it was written."""
+        place = self.directory / stored.key
+        if problem := differs(place / "venv", place / "files.jsonl"):
+            log.warning("an environment was damaged and is made again", key=stored.key, file=problem)
+            return None
+        renewed = replace(stored, boot=self._boot)
+        self._write(place, renewed)
+        self._known[stored.key] = renewed
+        return renewed
+
+    def _write(self, place: Path, stored: Stored) -> None:
+        data = {"format": FORMAT, **{**asdict(stored), "lock": stored.lock.text}}
+        new = place / "environment.json.new"
+        new.write_text(json.dumps(data))
+        os.replace(new, place / "environment.json")
+
+
+def boot_id() -> str:
+    """Differs each time that the machine is started."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+
+def _read(path: Path) -> Stored | None:
+    try:
+        data = json.loads((path / "environment.json").read_text())
+        if data.pop("format") != FORMAT:
+            return None
+        return Stored(**{**data, "lock": read_lock(data["lock"])})
+    except (OSError, ValueError, KeyError, TypeError):
+        return None  # of another version, or not ours
+
+
+def _requests(path: Path) -> Iterator[str]:
+    with suppress(OSError):
+        yield from (line for line in path.read_text().splitlines() if len(line) == REQUEST_LENGTH)
+
+
+def _make_venv(venv: Path, interpreter: Interpreter) -> None:
+    """What makes a directory of packages a virtual environment of this interpreter, where sandboxes see that."""
+    make_directory(venv / "bin")
+    for name in ("python", "python3", f"python{interpreter.minor_version}"):
+        (venv / "bin" / name).symlink_to(interpreter.path_in_sandbox)
+    config = {
+        "home": os.path.dirname(interpreter.path_in_sandbox),
+        "implementation": "CPython",
+        "version_info": interpreter.version,
+        "include-system-site-packages": "false",
+    }
+    (venv / "pyvenv.cfg").write_text("".join(f"{name} = {value}\n" for name, value in config.items()))
+    os.chmod(venv / "pyvenv.cfg", 0o644)
+
+
+def _lock(path: Path, kind: int) -> int | None:
+    """A descriptor of the directory, with that lock on it; None if it is gone, or somebody's in another way."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(fd, kind | fcntl.LOCK_NB)
+        if os.path.samestat(os.fstat(fd), os.stat(path)):
+            return fd
+    except OSError:
+        pass
+    os.close(fd)
+    return None
+
+
+def _remove(path: Path) -> None:
+    """A directory that is nobody's any more; one that is being made, or removed, by a server that lives is left."""
+    fd = _lock(path, fcntl.LOCK_EX)
+    if fd is not None:
+        shutil.rmtree(path, ignore_errors=True)
+        os.close(fd)

@@ -1,0 +1,133 @@
+"""Which distributions code needs, going by what it imports. Code is parsed in a sandbox: a parser can be crashed.
+
+Most code imports nothing that is not there already. A search for words that may be imports tells, and is all that
+happens then. What a parse came to is remembered.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import sys
+from collections import OrderedDict
+from contextlib import suppress
+from dataclasses import dataclass
+
+from ..model.events import Event, Stdout
+from ..model.spec import ExecutionSpec, FileEntry, FileTree, Interpreter, Limits
+from .base import Workshop
+from .build import program_spec
+from .import_names import candidates
+
+SOURCES_MAX = 4 << 20  # bytes of source that are looked through; what is beyond is not
+FILES_MAX = 2000
+AT_ONCE = 8
+REMEMBERED = 4096
+ANSWER_MAX = 256 << 10  # bytes
+NAMES_MAX = 200
+NAME_MAX = 200  # characters
+LIMITS = Limits(timeout_seconds=10, memory_mb=512, disk_mb=16, cpu_shares=1024)
+
+
+@dataclass(frozen=True, slots=True)
+class Imports:
+    """Dotted names that code imports and that neither it nor its interpreter has."""
+
+    needed: tuple[str, ...] = ()
+    optional: tuple[str, ...] = ()  # it says itself that it can do without
+
+
+NONE = Imports()
+
+
+def may_import_packages(spec: ExecutionSpec) -> bool:
+    """Whether there may be an import of something that is not there; quickly, and rather once too often."""
+    sources = _sources(spec.tree)
+    names = candidates(sources.values()) - sys.stdlib_module_names
+    return bool(names and names - _own_modules(spec.tree))
+
+
+class ImportReader:
+    """Reads imports off code."""
+
+    def __init__(self, workshop: Workshop) -> None:
+        self._workshop = workshop
+        self._at_once = asyncio.Semaphore(AT_ONCE)
+        self._known: OrderedDict[bytes, Imports] = OrderedDict()
+
+    async def read(self, tree: FileTree, interpreter: Interpreter) -> Imports:
+        """What the files import. Raises `BackendError`."""
+        sources = _sources(tree)
+        digest = _digest(sources, interpreter)
+        if digest not in self._known:
+            async with self._at_once:
+                self._known[digest] = await self._parse(sources, interpreter)
+            while len(self._known) > REMEMBERED:
+                self._known.popitem(last=False)
+        self._known.move_to_end(digest)
+        return self._known[digest]
+
+    async def _parse(self, sources: dict[str, bytes], interpreter: Interpreter) -> Imports:
+        others = {f"files/{path}": source for path, source in sources.items()}
+        spec = program_spec("imports.py", others, interpreter, LIMITS)
+        said = bytearray()
+
+        def feed(event: Event) -> None:
+            if isinstance(event, Stdout) and len(said) <= ANSWER_MAX:
+                said.extend(event.data)
+
+        sandbox = await self._workshop.acquire(spec)
+        try:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LIMITS.timeout_seconds):
+                    await sandbox.run(spec, feed)
+        finally:
+            await sandbox.destroy()
+        return understood(bytes(said))
+
+
+def understood(said: bytes) -> Imports:
+    """What came out of the sandbox, where it is what our program says; else nothing."""
+    try:
+        answer = json.loads(said if len(said) <= ANSWER_MAX else b"{}")
+        return Imports(_names(answer["imports"]), _names(answer["optional"]))
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return NONE
+
+
+def _names(answer: object) -> tuple[str, ...]:
+    """Dotted names. Raises ValueError."""
+    if not isinstance(answer, list) or len(answer) > NAMES_MAX:
+        raise ValueError("no list of names")
+    for name in answer:
+        if not isinstance(name, str) or len(name) > NAME_MAX or not all(map(str.isidentifier, name.split("."))):
+            raise ValueError("no name")
+    return tuple(answer)
+
+
+def _sources(tree: FileTree) -> dict[str, bytes]:
+    """The Python files, the first ones of them where they are many."""
+    found: dict[str, bytes] = {}
+    left = SOURCES_MAX
+    for entry in tree.entries:
+        if isinstance(entry, FileEntry) and entry.path.endswith(".py") and entry.size <= left:
+            found[entry.path] = tree.read(entry, entry.size)
+            left -= entry.size
+            if len(found) == FILES_MAX:
+                break
+    return found
+
+
+def _own_modules(tree: FileTree) -> set[str]:
+    """Names of modules that the request brings itself, and of what they are in."""
+    paths = (entry.path.removesuffix(".py").split("/") for entry in tree.entries if entry.path.endswith(".py"))
+    return {name for path in paths for name in path}
+
+
+def _digest(sources: dict[str, bytes], interpreter: Interpreter) -> bytes:
+    digest = hashlib.sha256(interpreter.version.encode())
+    for path, source in sorted(sources.items()):
+        digest.update(hashlib.sha256(path.encode("utf-8", "surrogateescape")).digest())
+        digest.update(hashlib.sha256(source).digest())
+    return digest.digest()

@@ -1,0 +1,320 @@
+"""Environments by what asks for them: found, made, shared, removed. All that `executions` sees of this room.
+
+    prepare() ── a named one ────────────────────────────▶ its key, made again from its lock where it is gone
+              ── requirements ── asked for before ───────▶ the environment that they came to
+              │                  being made now ─────────▶ wait for that, see its progress
+              │                  failed a moment ago ────▶ the same failure
+              │                  else ───────────────────▶ made, BUILDS_AT_ONCE at a time
+              └─ imports ─▶ names of distributions ──────▶ as requirements; without those that can't be had
+
+What is being made is made for all who ask: it goes on when one of them is killed. An execution holds its environment
+until it has ended; what nobody holds may be removed, the longest unused first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import time
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from typing import TypeVar
+
+import structlog
+
+from ..model.environment import Environment, NamedEnvironment, Stage
+from ..model.errors import EnvironmentFailed, ExecutorError
+from ..model.events import Preparing
+from ..model.spec import ExecutionSpec, Interpreter
+from .base import Prepared, Tell, Workshop
+from .build import PLATFORM, Builder, BuildPolicy, Unavailable
+from .cache import Cache, Lease
+from .import_names import distributions_for
+from .imports import ImportReader, may_import_packages
+from .index import PackageIndex
+from .locks import bill_of_materials
+from .named import Definition, Definitions
+from .requirements import Requirements, read_requirements
+from .wanted import says_something, wanted
+
+BUILDS_AT_ONCE = 2
+FAILURE_KEPT = 30.0  # seconds
+ABSENCE_KEPT = 600.0  # seconds that a name which no index has is not asked for again, where an import named it
+REMEMBERED = 4096
+ROUNDS_MAX = 5  # of leaving out what can't be had
+TIDY_INTERVAL = 10.0  # seconds
+log = structlog.get_logger()
+T = TypeVar("T")
+
+
+class Making:
+    """An environment that is being made, and who waits for it."""
+
+    def __init__(self) -> None:
+        self.task: asyncio.Task[str] | None = None  # to its key
+        self._progress = Preparing(Stage.RESOLVING)
+        self._listeners: list[Tell] = []
+
+    def tell(self, progress: Preparing) -> None:
+        """All who wait."""
+        self._progress = progress
+        for listener in self._listeners:
+            listener(progress)
+
+    def join(self, listener: Tell) -> None:
+        """One more waits, and learns how far it is."""
+        self._listeners.append(listener)
+        listener(self._progress)
+
+
+class PackageEnvironments:
+    """Implements `Environments`."""
+
+    def __init__(
+        self,
+        workshop: Workshop,
+        interpreters: Sequence[Interpreter],
+        cache: Cache,
+        definitions: Definitions,
+        index: PackageIndex,
+        policy: BuildPolicy,
+        *,
+        max_bytes: int,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._workshop = workshop
+        self._interpreters = {interpreter.minor_version: interpreter for interpreter in interpreters}
+        self._cache = cache
+        self._definitions = definitions
+        self._index = index
+        self._policy = policy
+        self._max_bytes = max_bytes
+        self._now = now
+        self._builder = Builder(workshop, index, cache, policy)
+        self._reader = ImportReader(workshop)
+        self._building = asyncio.Semaphore(BUILDS_AT_ONCE)
+        self._making: dict[str, Making] = {}  # by hash of what is wanted
+        self._failed: dict[str, tuple[float, EnvironmentFailed]] = {}
+        self._absent: dict[str, tuple[float, str]] = {}  # names of distributions, and why there are none
+        self._shown: dict[str, Environment] = {}  # named ones that sandboxes are made ahead for
+        self._tidying: asyncio.Task[None] | None = None  # from start() to close()
+
+    async def start(self) -> None:
+        """Learn what is there."""
+        await asyncio.to_thread(self._cache.open)
+        await asyncio.to_thread(self._definitions.open)
+        self._tidying = asyncio.create_task(self._tidy_for_ever())
+
+    async def close(self) -> None:
+        """Give up what is being made."""
+        tasks = [making.task for making in self._making.values() if making.task is not None]
+        for task in (self._tidying, *tasks):
+            if task is not None:
+                task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._index.close()
+
+    def concerns(self, spec: ExecutionSpec) -> bool:
+        """Whether it may need packages."""
+        return bool(spec.environment) or says_something(spec) or (spec.detects_imports and may_import_packages(spec))
+
+    async def prepare(self, spec: ExecutionSpec, tell: Tell) -> Prepared:
+        """See `Environments.prepare`."""
+        if spec.environment:
+            return await self._prepare_named(spec.environment, tell)
+        interpreter = self._interpreters[spec.python]
+        requirements = wanted(spec, interpreter)
+        if requirements is not None:
+            return _prepared(await self.have(requirements, interpreter, tell)) if requirements.lines else Prepared()
+        if spec.detects_imports:
+            return await self._prepare_imports(spec, interpreter, tell)
+        return Prepared()
+
+    async def have(self, requirements: Requirements, interpreter: Interpreter, tell: Tell) -> Lease:
+        """The environment that has these. Raises `EnvironmentFailed` and `BackendError`."""
+        self._check_allowed(requirements.names)
+        request = self._hash(requirements, interpreter)
+        for _ in range(2):  # what is removed in the moment between is made once more
+            lease = await self._cache.lease_for(request)
+            if lease is not None:
+                break
+            key = await self._made(request, requirements, interpreter, tell)
+            lease = await self._cache.lease(key)
+            if lease is not None:
+                break
+        else:
+            raise EnvironmentFailed("the packages were installed, and are gone again: try once more.")
+        try:
+            self._check_allowed(package.name for package in lease.stored.lock.packages)
+        except EnvironmentFailed:
+            lease.release()
+            raise
+        return lease
+
+    # --- made once, for all who ask ---
+
+    async def _made(self, request: str, requirements: Requirements, interpreter: Interpreter, tell: Tell) -> str:
+        """The key of the environment, when it is there."""
+        until, failure = self._failed.get(request, (0.0, None))
+        if failure is not None and self._now() < until:
+            raise type(failure)(*failure.args)
+        making = self._making.get(request)
+        if making is None:
+            making = self._making[request] = Making()
+            making.task = asyncio.create_task(self._make(request, requirements, interpreter, making.tell))
+        making.join(tell)
+        assert making.task is not None  # noqa: S101 - as above
+        return await asyncio.shield(making.task)
+
+    async def _make(self, request: str, requirements: Requirements, interpreter: Interpreter, tell: Tell) -> str:
+        try:
+            async with self._building:
+                lease = await self._builder.build(requirements, interpreter, tell)
+            try:
+                self._cache.remember(request, lease.stored.key)
+                await self._make_room()
+                return lease.stored.key
+            finally:
+                lease.release()
+        except EnvironmentFailed as failure:
+            _put(self._failed, request, (self._now() + FAILURE_KEPT, failure))
+            raise
+        finally:
+            del self._making[request]
+
+    def _hash(self, requirements: Requirements, interpreter: Interpreter) -> str:
+        what = [requirements.text, interpreter.version, PLATFORM, self._index.settings.identity,
+                self._policy.wheels_only]  # fmt: skip
+        return hashlib.sha256(json.dumps(what).encode()).hexdigest()
+
+    def _check_allowed(self, names: Iterable[str]) -> None:
+        for name in names:
+            if not self._policy.filter.allows(name):
+                raise Unavailable(self._policy.filter.refusal(name), frozenset({name}))
+
+    # --- imports ---
+
+    async def _prepare_imports(self, spec: ExecutionSpec, interpreter: Interpreter, tell: Tell) -> Prepared:
+        """As much of what the code imports as can be had; that never makes a run fail."""
+        try:
+            imports = await self._reader.read(spec.tree, interpreter)
+            names = distributions_for((*imports.needed, *imports.optional))
+            known = {name for name in names.values() if name is not None and not self._is_absent(name)}
+            lease = await self._have_most(known, interpreter, tell)
+        except EnvironmentFailed as failure:
+            return Prepared(hints=(f"what the code imports was not installed: {failure}",))
+        except ExecutorError as failure:
+            log.warning("imports could not be looked at", failure=str(failure))
+            return Prepared()
+        hints = tuple(self._hint(name, names[name]) for name in imports.needed if self._is_absent(names[name]))
+        return _prepared(lease, hints) if lease is not None else Prepared(hints=hints)
+
+    async def _have_most(self, names: set[str], interpreter: Interpreter, tell: Tell) -> Lease | None:
+        """An environment with these, without those that can't be had."""
+        for _ in range(ROUNDS_MAX):
+            if not names:
+                return None
+            try:
+                requirements = read_requirements("\n".join(sorted(names)), "the imports")
+                return await self.have(requirements, interpreter, tell)
+            except Unavailable as failure:
+                lacking = names & failure.names or {name for name in names if name in str(failure).split()}
+                if not lacking:
+                    raise
+                for name in lacking:
+                    _put(self._absent, name, (self._now() + ABSENCE_KEPT, str(failure)))
+                names = names - lacking
+        return None
+
+    def _is_absent(self, name: str | None) -> bool:
+        return name is None or self._now() < self._absent.get(name, (0.0, ""))[0]
+
+    def _hint(self, imported: str, distribution: str | None) -> str:
+        if distribution is None:
+            return f"no package is known that has {imported}: name the one you mean in requirements_txt"
+        why = self._absent[distribution][1]
+        return f"{imported} could not be had from the package {distribution}: {why}"
+
+    # --- named ---
+
+    def named(self) -> Sequence[NamedEnvironment]:
+        """Those that the operator has defined, as they are on disk now."""
+        return [definition.described for definition in self._definitions.all()]
+
+    async def _prepare_named(self, name: str, tell: Tell) -> Prepared:
+        definition = self._definitions.get(name)
+        if definition is None:
+            raise EnvironmentFailed(f"there is no environment called {name!r} any more.")
+        lease = await self._cache.lease(definition.key) or await self.have(
+            read_requirements(definition.lock, name), self._interpreters[definition.python], tell
+        )
+        environment = lease.stored.environment
+        environment = Environment(environment.key, environment.packages, name, definition.preload)
+        self._shown[name] = environment
+        return Prepared(environment, release=lease.release)
+
+    async def define(self, name: str, python: str, requirements: str, preload: Sequence[str], tell: Tell) -> Definition:
+        """Make an environment and give it a name; one that has it already gives way. Raises as `prepare()`."""
+        interpreter = self._interpreters[python]
+        lease = await self.have(read_requirements(requirements, "the requirements"), interpreter, tell)
+        try:
+            stored = lease.stored
+            definition = Definition(name, python, requirements, tuple(preload), stored.key, stored.lock.text)
+            await asyncio.to_thread(self._definitions.put, definition)
+        finally:
+            lease.release()
+        return definition
+
+    # --- what is there ---
+
+    def lock(self, key: str) -> str | None:
+        """See `Environments.lock`."""
+        stored = self._cache.find(key)
+        return None if stored is None else stored.lock.text
+
+    def bill_of_materials(self, key: str) -> dict[str, object] | None:
+        """See `Environments.bill_of_materials`."""
+        stored = self._cache.find(key)
+        return None if stored is None else bill_of_materials(stored.lock, python=stored.python, key=key)
+
+    async def prune(self, keep_bytes: int) -> tuple[int, int]:
+        """Remove what nobody uses and no name stands for, until no more is left than that; how many, how many bytes."""
+        kept = {definition.key for definition in self._definitions.all()}
+        left, count, freed = self._cache.bytes, 0, 0
+        for key in await asyncio.to_thread(self._cache.by_last_use):
+            if left - freed <= keep_bytes:
+                break
+            if key not in kept:
+                await self._workshop.forget(Environment(key, ()))
+                given_back = await asyncio.to_thread(self._cache.remove, key)
+                count, freed = count + (given_back > 0), freed + given_back
+        return count, freed
+
+    async def _make_room(self) -> None:
+        if self._cache.bytes > self._max_bytes:
+            await self.prune(self._max_bytes)
+
+    async def _tidy_for_ever(self) -> None:
+        """Let go of named environments that were removed or replaced, and of what others have made too much of."""
+        while True:
+            await asyncio.sleep(TIDY_INTERVAL)
+            with suppress(OSError):
+                for name, environment in list(self._shown.items()):
+                    definition = self._definitions.get(name)
+                    if definition is None or definition.key != environment.key:
+                        del self._shown[name]
+                        await self._workshop.forget(environment)
+                await self._make_room()
+
+
+def _prepared(lease: Lease, hints: tuple[str, ...] = ()) -> Prepared:
+    return Prepared(lease.stored.environment, hints, lease.release)
+
+
+def _put(table: dict[str, T], key: str, value: T) -> None:
+    """Into a table of bounded size, the oldest of which goes."""
+    table.pop(key, None)
+    table[key] = value
+    while len(table) > REMEMBERED:
+        del table[next(iter(table))]
