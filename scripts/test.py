@@ -109,6 +109,7 @@ if os.geteuid() == 0:
 LONG: dict[str, Callable[[], None]] = {  # need root
     "long fuzzing": lambda: run(PYTHON, *PYTEST, "tests/fuzz", env={"FUZZ_EXAMPLES": "10"}),
     "bombs": lambda: run(PYTHON, "scripts/bombs.py"),
+    "packages from the registry": lambda: run(PYTHON, "scripts/packages.py"),
     "mutations": lambda: run(PYTHON, "scripts/check-mutations"),
 }
 

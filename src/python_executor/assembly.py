@@ -60,7 +60,9 @@ def environments(
 ) -> PackageEnvironments:
     """Environments in the data directory, made in sandboxes of this backend."""
     try:
-        index = IndexSettings.from_environment(os.environ, settings.index_url, settings.extra_index_url)
+        index = IndexSettings.from_environment(
+            os.environ, settings.index_url, settings.extra_index_url, settings.package_hosts
+        )
     except ValueError as problem:
         raise BackendError(str(problem)) from problem
     return PackageEnvironments(

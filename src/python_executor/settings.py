@@ -130,6 +130,11 @@ class Settings(BaseSettings):
     extra_index_url: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="Package indexes that go before that one, comma-separated (default: uv's or pip's variables)."
     )
+    package_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Hosts that packages may come from though they are not on the public internet, comma-separated "
+        "(the indexes' own always are).",
+    )
     packages_allow: Annotated[tuple[str, ...], NoDecode] = Field(
         (),
         description="Names of packages that may be installed, comma-separated, as in numpy,django-* (default: all).",
@@ -226,7 +231,7 @@ class Settings(BaseSettings):
                 raise ValueError(f"{part} is no module such as json or concurrent.futures")
         return tuple(parts)
 
-    @field_validator("extra_index_url", "packages_allow", "packages_deny", mode="before")
+    @field_validator("extra_index_url", "package_hosts", "packages_allow", "packages_deny", mode="before")
     @classmethod
     def _split_tuples(cls, value: object) -> object:
         return tuple(_parts(value))

@@ -70,9 +70,12 @@ class Api:
         """How an execution stands."""
         return _content(self.get(f"/api/v1/executions/{execution_id}"), 200)
 
-    def finished(self, execution_id: str) -> dict[str, Any]:
+    def finished(self, execution_id: str, seconds: float = 60.0) -> dict[str, Any]:
         """Its result, once it has one."""
-        result = _content(self.get(f"/api/v1/executions/{execution_id}?wait=60"), 200)
+        deadline = time.monotonic() + seconds
+        result = {"finished_at": None, "status": "pending"}
+        while not result["finished_at"] and time.monotonic() < deadline:
+            result = _content(self.get(f"/api/v1/executions/{execution_id}?wait=50"), 200)
         assert result["finished_at"], f"still {result['status']}"
         return result
 

@@ -53,8 +53,8 @@ class PackageIndex:
     ) -> AsyncIterator[Visit]:
         """Serve one build on this listening socket, which is closed at the end, however that comes.
 
-        `allows` gets normalized names. `tell` gets a file's name, the bytes so far of all files and those declared so
-        far (0: not known), at most ten times a second. `routes` are served beside the indexes.
+        `allows` gets normalized names. `tell` gets a file's name (`….whl.metadata`, too), the bytes so far of all files
+        and those declared so far (0: not known), at most ten times a second. `routes` are served beside the indexes.
         """
         with listener:
             listener.setblocking(False)

@@ -36,6 +36,7 @@ REQUESTS_MAX = 20_000  # of one build, and as many connections
 CONNECTIONS_MAX = 256  # at a time; uv has about 50
 HEADER_MAX = 8190  # bytes of a header or of the request line
 HEADERS_MAX = 64
+KEEP_ALIVE_SECONDS = 60
 SHUTDOWN_SECONDS = 0.1  # that answers get when the visit ends: nobody waits for them any more
 RANGE = re.compile(r"bytes=(\d{1,18}-\d{0,18}|-\d{1,18})")
 PASSED_ON = ("Content-Length", "Content-Range", "Accept-Ranges")
@@ -55,7 +56,7 @@ class IndexServer:
         self._rules = rules
         self._visit = visit
         self._meter = Meter(rules, visit)
-        self._pages: dict[int, Page] = {}
+        self._pages: dict[tuple[int, int], Page] = {}  # by index and number
         self._page_numbers = itertools.count()
         self._pages_of: dict[tuple[int, str], Page] = {}  # by index and name
         self._page_bytes = 0
@@ -96,6 +97,7 @@ class IndexServer:
             handler_cancellation=True,
             auto_decompress=False,
             lingering_time=0,
+            keepalive_timeout=KEEP_ALIVE_SECONDS,
             max_line_size=HEADER_MAX,
             max_field_size=HEADER_MAX,
             max_headers=HEADERS_MAX,
@@ -153,7 +155,7 @@ class IndexServer:
             body = await self._body(answer)
         number = next(self._page_numbers)
         page = await self._rewrite(body, answer, name, f"/{index}/files/{number}-")
-        self._pages[number] = self._pages_of[index, name] = page
+        self._pages[index, number] = self._pages_of[index, name] = page
         if page.only_sources and self._rules.wheels_only:
             self._visit.only_sources.add(name)
         return page
@@ -193,7 +195,7 @@ class IndexServer:
 
     async def _file(self, request: web.Request) -> web.StreamResponse:
         index, filename = self._index(request), request.match_info["filename"]
-        page, listed = self._listed(request)
+        page, listed = self._listed(request, index)
         is_whole = request.method == "GET" and filename == listed.filename
         headers = {"Accept-Encoding": "identity"}
         if RANGE.fullmatch(wanted := request.headers.get("Range", "")):
@@ -206,9 +208,9 @@ class IndexServer:
             _expect(answer, 200, 206, 416, *(() if is_whole else (403, 404, 405, 501)))
             return await self._pass_on(request, answer, filename)
 
-    def _listed(self, request: web.Request) -> tuple[Page, Listed]:
-        """The file that the request names, and the page that has named it."""
-        page, number = self._pages.get(int(request.match_info["page"])), int(request.match_info["number"])
+    def _listed(self, request: web.Request, index: int) -> tuple[Page, Listed]:
+        """The file that the request names, and the page of this very index that has named it: for its credentials."""
+        page, number = self._pages.get((index, int(request.match_info["page"]))), int(request.match_info["number"])
         if page is None or number >= len(page.files):
             raise web.HTTPNotFound
         listed = page.files[number]
@@ -245,8 +247,7 @@ class _Refusal(asyncio.Protocol):
     """Ends a connection without a word."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - of a socket that streams
-        transport.abort()
+        transport.close()
 
 
 def _normalized(name: str) -> str:

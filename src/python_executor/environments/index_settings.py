@@ -62,10 +62,15 @@ class IndexSettings:
     urls: tuple[str, ...] = field(repr=False)  # each perhaps with user:password@
     ca_bundle: str | None = None  # file or directory of certificates that are trusted besides the system's
     proxies: Proxies = Proxies()
+    hosts: tuple[str, ...] = ()  # that files may come from, though they are not public; the indexes' own always are
 
     @classmethod
     def from_environment(
-        cls, environ: Mapping[str, str], index_url: str | None = None, extra: Sequence[str] = ()
+        cls,
+        environ: Mapping[str, str],
+        index_url: str | None = None,
+        extra: Sequence[str] = (),
+        hosts: Sequence[str] = (),
     ) -> IndexSettings:
         """Raises ValueError for what can't be used, in one line that shows no credentials."""
         default, extras = _chosen(environ, index_url, extra)
@@ -76,6 +81,7 @@ class IndexSettings:
             urls=tuple(_with_login(entry, environ) for entry in (default, *extras)),
             ca_bundle=bundle,
             proxies=Proxies.from_environment(environ),
+            hosts=tuple(host.lower() for host in hosts),
         )
 
     @property

@@ -32,7 +32,7 @@ from .addresses import is_public, literal
 from .index_settings import IndexSettings
 from .visit import Unavailable
 
-FILE_HOSTS = {"pypi.org": "files.pythonhosted.org", "test.pypi.org": "test-files.pythonhosted.org"}  # theirs
+FILE_HOSTS = {"pypi.org": "files.pythonhosted.org", "test.pypi.org": "test-files.pythonhosted.org"}  # theirs as well
 CONNECT_TIMEOUT = 15.0  # seconds, with name resolution and TLS
 READ_TIMEOUT = 30.0  # seconds without a byte
 REDIRECTS_MAX = 5
@@ -72,11 +72,11 @@ class Upstream:
     """The operator's indexes, as an HTTP client sees them. To be made in a running event loop."""
 
     def __init__(self, settings: IndexSettings) -> None:
-        self.indexes = tuple(URL(url).with_user(None) for url in settings.urls)
+        self.indexes = tuple(str(URL(url).with_user(None)).rstrip("/") for url in settings.urls)
         self._logins = tuple(_login(URL(url)) for url in settings.urls)
         self._proxies = settings.proxies
         ways = [*settings.urls, *filter(None, (settings.proxies.http, settings.proxies.https))]
-        hosts = {URL(url).raw_host or "" for url in ways}
+        hosts = {(URL(url).raw_host or "").lower() for url in ways} | set(settings.hosts)
         self._operators = frozenset(hosts | {FILE_HOSTS[host] for host in hosts & FILE_HOSTS.keys()})
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(

@@ -34,6 +34,7 @@ import select
 import signal
 import socket
 import struct
+import warnings
 from typing import Any, NamedTuple
 
 import entry
@@ -51,6 +52,7 @@ for name in ("entry", "environment", "frames", "intake", "kernel", "networks", "
 
 CONTROL_FD = 3
 FDS_MAX = 16
+RESEEDED = ("random", "numpy.random")  # modules whose global generator must differ between sandboxes
 _exit = os._exit  # user code may replace the other
 
 
@@ -92,6 +94,7 @@ class Zygote:
         self.lent: dict[int, int] = {}  # by sandbox: descriptor of its network namespace
         self.users: dict[int, int] = {}  # by sandbox: pidfd of its user process
         self.store = store.Store()
+        self.fork = os.fork if len(os.listdir("/proc/self/task")) == 1 else fork_with_threads
 
     def serve(self) -> Job:
         """Do what packets and ended children ask for, until the server is gone. Returns in forks only."""
@@ -162,7 +165,7 @@ class Zygote:
             file_system = kernel.detached_tmpfs(self.boundaries.tmpfs_options(size))
             pause = self.spawn_pause()
             pidfd = self.watch(Child(sandbox, pause, is_user=False))
-            user = os.fork()
+            user = self.fork()
             if user == 0:
                 return Job(uid, file_system, fds)  # back to main(): no frame below user code may know its neighbours
             self.users[sandbox] = self.watch(Child(sandbox, user, is_user=True))
@@ -239,6 +242,28 @@ class Zygote:
             self.is_blocked = False
 
 
+def fork_with_threads() -> int:
+    """Python warns of it, in our log: whoever starts threads when it is imported has to handle forks, and most do."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return os.fork()
+
+
+class Scratch:
+    """Somewhere to write for modules that insist on it when they are imported; it vanishes with what they wrote."""
+
+    PLACES = ("/work", "/tmp", "/dev/shm")
+    OPTIONS = "mode=1777,size=64m"
+
+    def __enter__(self) -> None:
+        for place in self.PLACES:
+            kernel.mount("scratch", place, "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, self.OPTIONS)
+
+    def __exit__(self, *_: object) -> None:
+        for place in self.PLACES:
+            kernel.umount_detach(place)
+
+
 class HeldBackHooks:
     """What modules of the standard library want done in each fork, kept for the forks that user code will make.
 
@@ -270,8 +295,9 @@ class HeldBackHooks:
             self.register(**hooks)
         if "threading" in sys.modules:
             sys.modules["threading"].main_thread()._set_native_id()
-        if "random" in sys.modules:
-            sys.modules["random"].seed()
+        for name in RESEEDED:
+            if name in sys.modules:
+                sys.modules[name].seed()
 
 
 def harden(limits: dict[str, int]) -> None:
@@ -310,8 +336,11 @@ def main() -> None:
     hooks = HeldBackHooks()
     with hooks:
         if config["environment"]:
-            environment.activate()
-        preload(control, config["preload"])
+            with Scratch():
+                environment.activate()
+                preload(control, config["preload"])
+        else:
+            preload(control, config["preload"])
     runner.warm_up()
     zygote = Zygote(control, config)
     del config
