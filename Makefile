@@ -34,6 +34,7 @@ check: $(VENV)/installed-for-tests ## format, lint, types, floors
 bench: $(VENV)/installed-for-tests ## measure against bare `python main.py`, and what each boundary costs
 	@$(BIN)/python benchmarks/bench.py
 	@$(BIN)/python benchmarks/boundaries.py
+	@$(BIN)/python benchmarks/packages.py
 
 soak: $(VENV)/installed-for-tests ## 50,000 mixed executions: is every answer right, does anything grow (root, ten minutes)
 	@$(BIN)/python benchmarks/soak.py

@@ -76,6 +76,11 @@ class Server:
         return time.perf_counter() - self.started
 
     @property
+    def data(self) -> Path:
+        """Its data directory."""
+        return Path(self._directory.name)
+
+    @property
     def pid(self) -> int:
         return self._process.pid
 
