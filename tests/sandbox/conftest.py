@@ -78,7 +78,7 @@ class Engine:
     """A backend on an event loop of its own, in a thread that lives as long as it does."""
 
     def __init__(self, *, pool_min: int = 2, pool_max: int = 4, store: Store = NO_STORE) -> None:
-        self._store = store
+        self.store = store
         self._pool = {"pool_min": pool_min, "pool_max": pool_max}
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
@@ -94,7 +94,7 @@ class Engine:
             **self._pool,
             preload=PRELOAD,
             insecure_allow=frozenset(TOLERATED.split(",")),
-            store=self._store,
+            store=self.store,
         )
 
     def wait(self, work: Coroutine[Any, Any, T]) -> T:

@@ -212,7 +212,7 @@ def test_a_box_whose_probe_failed_is_not_used_by_the_next_request(
 ) -> None:
     tried = []
 
-    async def fail(*_: object) -> None:
+    async def fail(*_: object, **__: object) -> None:
         tried.append(1)
         raise BackendError("the probe failed")
 

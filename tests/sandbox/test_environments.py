@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.metadata
 import os
+import shutil
 import socket
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +16,7 @@ import pytest
 import uv
 
 from python_executor.model.environment import Environment
+from python_executor.model.errors import BackendError
 from python_executor.sandboxes.native.plan import Store
 from tests.sandbox.conftest import NEWEST, Engine, Outcome, make_spec
 
@@ -147,3 +151,75 @@ def test_a_socket_that_was_lent_leads_nowhere_once_its_sandbox_is_gone(packed: E
     with packed.wait(lend()) as listener:
         assert listener.getsockname() == ("127.0.0.1", 3141)
     assert run(packed, "import socket; socket.create_server(('127.0.0.1', 3141))", None).exit_code == 0
+
+
+# --- what a zygote has imported ---
+
+THIS_PYTHON = f"{sys.version_info[0]}.{sys.version_info[1]}"  # whose packages we have here
+SCIENCE = Environment("env_" + "c" * 32, (), "science", ("numpy", "numpy.random", "ssl", "busy"))
+BUSY = """
+import random, ssl, threading, time
+own = random.Random()
+ssl.RAND_bytes(1)
+thread = threading.Thread(target=time.sleep, args=(86400,), daemon=True)
+thread.start()
+open("/work/cache", "w").write("kept for later")
+open("/tmp/cache", "w").write("kept for later")
+"""
+
+
+@pytest.fixture(scope="module")
+def science(packed: Engine, tmp_path_factory: pytest.TempPathFactory) -> Engine:
+    """The engine, with an environment that has the numpy of these tests, and a module that is hard to fork."""
+    venv = Path(packed.store.environments or "") / SCIENCE.key / "venv"
+    packages = venv / "lib" / f"python{THIS_PYTHON}" / "site-packages"
+    packages.mkdir(parents=True)
+    for file in importlib.metadata.files("numpy") or []:
+        if ".." not in file.parts:
+            target = packages / file
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(str(file.locate()), target)
+    (packages / "busy.py").write_text(BUSY)
+    for directory in (venv.parent, *venv.rglob("*/")):
+        directory.chmod(0o755)
+    return packed
+
+
+def run_science(engine: Engine, code: str) -> Outcome:
+    return run(engine, code, SCIENCE, python=THIS_PYTHON)
+
+
+def test_random_states_of_what_was_imported_ahead_differ_in_each_sandbox(science: Engine) -> None:
+    code = "import numpy, random, ssl; print(numpy.random.rand(), random.random(), ssl.RAND_bytes(8).hex())"
+    drawn = [run_science(science, code).stdout.split() for _ in range(6)]
+    for kind in zip(*drawn, strict=True):
+        assert len(set(kind)) == len(drawn)
+
+
+def test_libraries_that_use_threads_work_in_a_fork_of_where_they_were_imported(science: Engine) -> None:
+    code = (
+        "import numpy as np\na = np.ones((700, 700))\nprint((a @ a).sum(), round(np.linalg.svd(np.eye(300))[1].sum()))"
+    )
+    for _ in range(4):
+        assert run_science(science, code).stdout == "343000000.0 300\n"
+
+
+def test_a_thread_of_what_was_imported_ahead_is_gone_and_new_ones_can_be_had(science: Engine) -> None:
+    code = (
+        "import busy, os, threading\n"
+        "print('busy' in __import__('sys').modules, len(os.listdir('/proc/self/task')), threading.active_count())\n"
+        "threading.Thread(target=print, args=('a thread',)).start()"
+    )
+    assert run_science(science, code).stdout.splitlines() == ["True 1 1", "a thread"]
+
+
+def test_what_a_module_wrote_when_it_was_imported_ahead_is_in_no_sandbox(science: Engine) -> None:
+    code = "import busy, os; print(os.listdir('/work'), os.listdir('/tmp'), os.listdir('/dev/shm'))"
+    assert run_science(science, code).stdout == "['main.py'] [] []\n"
+
+
+def test_a_module_that_cannot_be_imported_ahead_is_named(packed: Engine) -> None:
+    broken = Environment(ADDED.key, (), "broken", ("added", "no_such_thing"))
+    sentence = r"the module no_such_thing can't be imported ahead \(PRELOAD\): ModuleNotFoundError: No module named"
+    with pytest.raises(BackendError, match=sentence):
+        run(packed, "", broken)

@@ -353,6 +353,6 @@ def test_modules_are_preloaded_as_asked_and_those_that_an_interpreter_lacks_are_
 
 
 def test_a_module_that_cannot_be_preloaded_is_named_with_the_reason(engine: Engine) -> None:
-    reason = "the module asyncio.windows_events of PRELOAD can't be imported: ImportError: win32 only"
+    reason = "the module asyncio.windows_events can't be imported ahead (PRELOAD): ImportError: win32 only"
     with pytest.raises(BackendError, match=re.escape(reason)):
         preloading(engine, "asyncio.windows_events")

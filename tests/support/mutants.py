@@ -31,7 +31,7 @@ ENTRY, ZYGOTE, BOX, INTAKE = "guest/entry.py", "guest/zygote.py", "guest/box.py"
 NATIVE_BOX, PLAN, CGROUPS = "sandboxes/native/box.py", "sandboxes/native/plan.py", "sandboxes/native/cgroups.py"
 SECCOMP, NETWORK = "sandboxes/native/seccomp.py", "sandboxes/native/network.py"
 SANDBOX, BACKEND, REPORT = (f"sandboxes/native/{name}.py" for name in ("sandbox", "backend", "report"))
-NETWORKS, RUNNER = "guest/networks.py", "guest/runner.py"
+NETWORKS, RUNNER, STORE = "guest/networks.py", "guest/runner.py", "guest/store.py"
 LIFECYCLE, EXECUTION = "executions/lifecycle.py", "executions/execution.py"
 
 MUTATIONS: dict[str, Mutation] = {
@@ -119,7 +119,7 @@ MUTATIONS: dict[str, Mutation] = {
           '    if plan["ldconfig"]:\n'),
          (ENTRY, '    kernel.mount("devpts", "/dev/pts", "devpts", hidden, "newinstance,ptmxmode=0666,mode=620,max=64")\n', "")),
     ),
-    "reseeding": Mutation("", ((ZYGOTE, '            sys.modules["random"].seed()\n', "            pass\n"),)),
+    "reseeding": Mutation("", ((ZYGOTE, "                sys.modules[name].seed()\n", "                pass\n"),)),
     "ipc-namespace": Mutation("", ((ENTRY, " | kernel.CLONE_NEWIPC", ""),)),
     "ipc-of-the-host": Mutation(
         "ipc-namespace",
@@ -148,7 +148,13 @@ MUTATIONS: dict[str, Mutation] = {
     "untouched-network": Mutation(
         "", ((NETWORKS, "is_untouched = traces() == self.untouched", "is_untouched = True"),)
     ),
-    "exposed-network": Mutation("", ((ZYGOTE, "                os.close(self.lent.pop(sandbox))", "                pass"),)),
+    "exposed-network": Mutation(
+        "",
+        ((ZYGOTE, "network = self.lent.pop(sandbox)", "network = self.lent[sandbox]"),
+         (ZYGOTE, "            finally:\n                os.close(network)\n", "            finally:\n                pass\n")),
+    ),
+    "hidden-store": Mutation("own-root", ((STORE, "        kernel.umount_detach(STORE)\n", ""),)),
+    "read-only-store": Mutation("", ((STORE, " | kernel.MOUNT_ATTR_RDONLY", ""),)),
     "cgroup-counters": Mutation("", ((CGROUPS, "            self._cpu_before = self._cpu_nanoseconds()\n", ""),)),
     "mount-namespace": Mutation("", ((ENTRY, "kernel.CLONE_NEWNS | ", ""),)),
     "proc-options": Mutation("own-root", ((ENTRY, '"subset=pid,hidepid=ptraceable"', '""'),)),
@@ -189,7 +195,7 @@ MUTATIONS: dict[str, Mutation] = {
     "disk": Mutation(
         "disk",
         ((ENTRY, '"size": str(size), ', ""),
-         (ZYGOTE, '                kernel.reconfigure(self.file_systems[sandbox], {"size": str(size)})\n', "")),
+         (ZYGOTE, '            kernel.reconfigure(self.file_systems[sandbox], {"size": str(size)})\n', "")),
     ),
     "inodes": Mutation("disk", ((ENTRY, '"nr_inodes": str(self.inodes)', '"nr_inodes": "0"'),)),
     "core-dumps": Mutation("open-files", ((NATIVE_BOX, '    "RLIMIT_CORE": 1,', '    "RLIMIT_CORE": 1 << 40,'),)),

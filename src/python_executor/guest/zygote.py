@@ -293,8 +293,10 @@ class HeldBackHooks:
         """In a fork that becomes a sandbox."""
         for hooks in self.hooks:
             self.register(**hooks)
-        if "threading" in sys.modules:
-            sys.modules["threading"].main_thread()._set_native_id()
+        if threading := sys.modules.get("threading"):
+            if threading.active_count() > 1:
+                threading._after_fork()  # the others have stayed behind
+            threading.main_thread()._set_native_id()
         for name in RESEEDED:
             if name in sys.modules:
                 sys.modules[name].seed()
@@ -314,15 +316,16 @@ def harden(limits: dict[str, int]) -> None:
     os.umask(0o022)
 
 
-def preload(control: socket.socket, names: list[str]) -> None:
-    """Import what this interpreter has of these modules."""
+def preload(control: socket.socket, names: list[str], *, is_lenient: bool) -> None:
+    """Import these modules; where it is lenient, what there is of them."""
     for name in names:
         try:
             importlib.import_module(name)
-        except ModuleNotFoundError:
-            pass
         except BaseException as error:
-            control.send(f"the module {name} of PRELOAD can't be imported: {type(error).__name__}: {error}".encode())
+            if is_lenient and isinstance(error, ModuleNotFoundError):
+                continue
+            told = f"the module {name} can't be imported ahead (PRELOAD): {type(error).__name__}: {error}"
+            control.send(told.encode(errors="replace")[: frames.PACKET_MAX])
             os._exit(1)
 
 
@@ -335,12 +338,11 @@ def main() -> None:
     harden(config["rlimits"])
     hooks = HeldBackHooks()
     with hooks:
-        if config["environment"]:
+        preload(control, config["preload"], is_lenient=True)
+        if config["environment"] is not None:
             with Scratch():
                 environment.activate()
-                preload(control, config["preload"])
-        else:
-            preload(control, config["preload"])
+                preload(control, config["environment"], is_lenient=False)
     runner.warm_up()
     zygote = Zygote(control, config)
     del config

@@ -186,7 +186,7 @@ class NativeBackend:
                 self._identities,
                 PROCESSES_MAX,
                 self._network.policy,
-                (*self._preload, *(environment.preload if environment else ())),
+                self._preload,
                 self._release_cgroup,
                 self._store,
                 environment,

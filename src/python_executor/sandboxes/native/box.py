@@ -174,7 +174,7 @@ class Box:
             "processes": self._processes,
             "rlimits": RLIMITS,
             "preload": self._preload,
-            "environment": self.environment is not None,
+            "environment": None if self.environment is None else self.environment.preload,
             "seccomp": base64.b64encode(seccomp.program()).decode(),
         }
 
