@@ -21,6 +21,7 @@ from .model.egress import EgressPolicy
 from .model.errors import BackendError
 from .model.spec import Interpreter, Limits
 from .sandboxes.native.backend import NativeBackend
+from .sandboxes.native.plan import NO_STORE
 from .sandboxes.native.plan import Store as StoreOfPackages
 from .settings import MEBIBYTE, Settings
 from .storage.base import Store
@@ -30,11 +31,11 @@ ENVIRONMENTS = "environments"  # in the data directory
 
 
 def native_backend(settings: Settings) -> NativeBackend:
-    """The backend alone, which `doctor` looks at."""
-    return _native_backend(settings, find_interpreters())
+    """The backend alone, which `doctor` looks at; it shows no sandbox any packages."""
+    return _native_backend(settings, find_interpreters(), NO_STORE)
 
 
-def _native_backend(settings: Settings, interpreters: Sequence[Interpreter]) -> NativeBackend:
+def _native_backend(settings: Settings, interpreters: Sequence[Interpreter], store: StoreOfPackages) -> NativeBackend:
     limits = Limits(
         timeout_seconds=settings.default_timeout,
         memory_mb=settings.default_memory_mb,
@@ -51,7 +52,7 @@ def _native_backend(settings: Settings, interpreters: Sequence[Interpreter]) -> 
         preload=settings.preload,
         insecure_allow=settings.insecure_allow,
         egress=EgressPolicy(settings.egress_allow, settings.dns_servers),
-        store=StoreOfPackages(str(settings.data_dir / ENVIRONMENTS), uv.find_uv_bin()),
+        store=store,
     )
 
 
@@ -91,7 +92,8 @@ def build(settings: Settings, *, store: Store | None = None) -> Executions:
         cleanup_ttl_seconds=settings.cleanup_ttl,
     )
     interpreters = find_interpreters()
-    backend = _native_backend(settings, interpreters)
+    packages = StoreOfPackages(str(settings.data_dir / ENVIRONMENTS), uv.find_uv_bin())
+    backend = _native_backend(settings, interpreters, packages)
     return Executions(
         backend,
         store or SqliteStore(settings.data_dir, settings.store_max_mb * MEBIBYTE),

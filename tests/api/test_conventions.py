@@ -40,6 +40,8 @@ FIELDS = {
     "python",
     "usage",
     "isolation",
+    "environment",
+    "preparing",
 }
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
 

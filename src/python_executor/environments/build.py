@@ -20,12 +20,12 @@ import asyncio
 import json
 import platform
 import re
-from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import TYPE_CHECKING
+from weakref import WeakValueDictionary
 
 from ..model.environment import Stage
 from ..model.errors import EnvironmentFailed
@@ -68,11 +68,12 @@ class BuildPolicy:
 
 
 class Unavailable(EnvironmentFailed):
-    """Some packages can't be had, and these are the ones."""
+    """Some packages can't be had, perhaps just these; or no index could be asked."""
 
-    def __init__(self, message: str, names: frozenset[str]) -> None:
+    def __init__(self, message: str, names: frozenset[str], *, no_index: bool = False) -> None:
         super().__init__(message, names)
         self.names = names
+        self.no_index = no_index
 
     def __str__(self) -> str:
         return str(self.args[0])
@@ -86,7 +87,7 @@ class Builder:
         self._index = index
         self._cache = cache
         self._policy = policy
-        self._installing: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)  # by key
+        self._installing: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()  # by key
 
     async def build(self, requirements: Requirements, interpreter: Interpreter, tell: Tell) -> Lease:
         """The environment, new or found. Raises `EnvironmentFailed`, in words for whoever asked, and `BackendError`."""
@@ -96,7 +97,7 @@ class Builder:
             lock = held_to_hashes(await self._resolve(requirements, interpreter, tell), requirements)
         index = self._index.settings.identity
         key = lock_key(lock, python=interpreter.version, platform=PLATFORM, index=index)
-        async with self._installing[key]:
+        async with self._installing.setdefault(key, asyncio.Lock()):
             lease = await self._cache.lease(key)
             if lease is None:
                 await self._install(key, lock, requirements.is_lock, interpreter, tell)
@@ -165,7 +166,7 @@ class Builder:
             await sandbox.destroy()
         if not run.has_succeeded:
             message = explanation(run, self._policy, self._index.settings.describe())
-            raise Unavailable(message, run.lacking())
+            raise Unavailable(message, run.lacking(), no_index=run.visit.failure is not None)
 
 
 class Run:

@@ -39,6 +39,7 @@ FORMAT = 1
 KEY = re.compile(r"env_[0-9a-f]{32}")
 NEW = ".new-"
 REQUEST_LENGTH = 64
+REQUESTS_MAX = 1000  # spellings of what comes to one environment; others are resolved each time
 log = structlog.get_logger()
 
 
@@ -150,7 +151,8 @@ class Cache:
 
     def remember(self, request: str, key: str) -> None:
         """Such requirements came to this environment."""
-        if self._requests.get(request) != key:
+        known = list(self._requests.values()).count(key)
+        if self._requests.get(request) != key and known < REQUESTS_MAX:
             self._requests[request] = key
             with open(self.directory / key / "requests", "a", encoding="ascii") as file:
                 file.write(f"{request}\n")

@@ -97,6 +97,7 @@ class PackageEnvironments:
         self._making: dict[str, Making] = {}  # by hash of what is wanted
         self._failed: dict[str, tuple[float, EnvironmentFailed]] = {}
         self._absent: dict[str, tuple[float, str]] = {}  # names of distributions, and why there are none
+        self._no_index_until = 0.0  # imports wait for none: a machine may have no way to any
         self._shown: dict[str, Environment] = {}  # named ones that sandboxes are made ahead for
         self._tidying: asyncio.Task[None] | None = None  # from start() to close()
 
@@ -158,11 +159,12 @@ class PackageEnvironments:
         """The key of the environment, when it is there."""
         until, failure = self._failed.get(request, (0.0, None))
         if failure is not None and self._now() < until:
-            raise type(failure)(*failure.args)
+            raise failure.with_traceback(None)
         making = self._making.get(request)
         if making is None:
             making = self._making[request] = Making()
             making.task = asyncio.create_task(self._make(request, requirements, interpreter, making.tell))
+            making.task.add_done_callback(_look_at)  # all who waited may have been killed
         making.join(tell)
         assert making.task is not None  # noqa: S101 - as above
         return await asyncio.shield(making.task)
@@ -201,8 +203,13 @@ class PackageEnvironments:
             imports = await self._reader.read(spec.tree, interpreter)
             names = distributions_for((*imports.needed, *imports.optional))
             known = {name for name in names.values() if name is not None and not self._is_absent(name)}
-            lease = await self._have_most(known, interpreter, tell)
+            if self._now() < self._no_index_until:
+                lease = await self._cache.lease_for(self._hash(_as_requirements(known), interpreter))
+            else:
+                lease = await self._have_most(known, interpreter, tell)
         except EnvironmentFailed as failure:
+            if isinstance(failure, Unavailable) and failure.no_index:
+                self._no_index_until = self._now() + FAILURE_KEPT
             return Prepared(hints=(f"what the code imports was not installed: {failure}",))
         except ExecutorError as failure:
             log.warning("imports could not be looked at", failure=str(failure))
@@ -216,8 +223,7 @@ class PackageEnvironments:
             if not names:
                 return None
             try:
-                requirements = read_requirements("\n".join(sorted(names)), "the imports")
-                return await self.have(requirements, interpreter, tell)
+                return await self.have(_as_requirements(names), interpreter, tell)
             except Unavailable as failure:
                 lacking = names & failure.names or {name for name in names if name in str(failure).split()}
                 if not lacking:
@@ -308,8 +314,18 @@ class PackageEnvironments:
                 await self._make_room()
 
 
+def _as_requirements(names: set[str]) -> Requirements:
+    return read_requirements("\n".join(sorted(names)), "the imports")
+
+
 def _prepared(lease: Lease, hints: tuple[str, ...] = ()) -> Prepared:
     return Prepared(lease.stored.environment, hints, lease.release)
+
+
+def _look_at(task: asyncio.Task[str]) -> None:
+    """At how it ended, which asyncio would complain of else."""
+    if not task.cancelled():
+        task.exception()
 
 
 def _put(table: dict[str, T], key: str, value: T) -> None:
