@@ -122,6 +122,8 @@ class Cache:
 
     def find(self, key: str) -> Stored | None:
         """The environment of that key, which may be gone a moment later."""
+        if not KEY.fullmatch(key):  # it may be part of a request's path
+            return None
         return self._known.get(key) or self._learn(self.directory / key)
 
     async def lease(self, key: str) -> Lease | None:

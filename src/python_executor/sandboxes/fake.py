@@ -92,14 +92,16 @@ class FakeBackend:
         self.destroying: Sequence[Step] = ()  # steps before a sandbox is gone
         self.unkillable = False
         self.sandboxes: list[FakeSandbox] = []
+        self.environments: list[Environment | None] = []  # that were asked for with each
         self.started = self.closed = False
 
     async def start(self) -> None:
         """Note that it was called."""
         self.started = True
 
-    async def acquire(self, spec: ExecutionSpec, _environment: Environment | None = None) -> FakeSandbox:
+    async def acquire(self, spec: ExecutionSpec, environment: Environment | None = None) -> FakeSandbox:
         """Play the `acquiring` steps, then make a sandbox."""
+        self.environments.append(environment)
         await play(self.acquiring)
         version = next(i.version for i in self.interpreters if i.minor_version == spec.python)
         sandbox = FakeSandbox(self, version)

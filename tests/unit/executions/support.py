@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from python_executor.environments.base import NO_ENVIRONMENTS, Environments
 from python_executor.executions.service import RECORD_DELAY, Executions, Policy
 from python_executor.model.spec import ExecutionSpec, FileEntry, FileTree, Limits
 from python_executor.sandboxes.fake import HELLO, FakeBackend, Script
@@ -82,10 +83,16 @@ def make_policy(**numbers: Any) -> Policy:
 class World:
     """A started service with everything below it at hand."""
 
-    def __init__(self, script: Script = HELLO, store: Store | None = None, **policy: Any) -> None:
+    def __init__(
+        self,
+        script: Script = HELLO,
+        store: Store | None = None,
+        environments: Environments = NO_ENVIRONMENTS,
+        **policy: Any,
+    ) -> None:
         self.backend = FakeBackend(script)
         self.store = store or MemoryStore(max_bytes=1_000_000)
-        self.executions = Executions(self.backend, self.store, make_policy(**policy), "this-server", now)
+        self.executions = Executions(self.backend, self.store, make_policy(**policy), "this-server", now, environments)
 
     @property
     def destroyed(self) -> list[int]:
