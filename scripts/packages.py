@@ -168,7 +168,7 @@ def try_all(server: ServerProcess) -> int:
 def main() -> int:
     """A server, and everything."""
     with tempfile.TemporaryDirectory() as directory:
-        server = ServerProcess(Path(directory), max_memory_mb=16384)
+        server = ServerProcess(Path(directory), max_memory_mb=16384, index_url="")
         server.start()
         try:
             return try_all(server)

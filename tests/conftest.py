@@ -8,13 +8,19 @@ from contextlib import ExitStack
 import pytest
 
 from tests.support.api import Api
-from tests.support.server import ServerProcess
+from tests.support.server import NOWHERE, ServerProcess
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+def index_url() -> str:
+    """Where that server gets packages from: nowhere, but in suites that say so. "" is the registry."""
+    return NOWHERE
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory, index_url: str) -> Iterator[ServerProcess]:
     """One server with the default settings for the whole run."""
-    process = ServerProcess(tmp_path_factory.mktemp("server"))
+    process = ServerProcess(tmp_path_factory.mktemp("server"), index_url=index_url)
     process.start()
     yield process
     process.stop()

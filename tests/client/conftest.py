@@ -163,3 +163,9 @@ def client(connect: Callable[..., PythonExecutorClient]) -> PythonExecutorClient
 def answer() -> type[Answer]:
     """The class of the loopback server's answers, for tests that write their own."""
     return Answer
+
+
+@pytest.fixture(scope="session")
+def index_url() -> str:
+    """The registry: what is documented is tried as it stands."""
+    return ""

@@ -67,5 +67,5 @@ def test_the_python_example_prints_what_readme_shows(server_url: str) -> None:
 
 
 def test_no_example_is_left_out() -> None:
-    assert (len(CONSOLES), len(PYTHON)) == (2, 1)
+    assert (len(CONSOLES), len(PYTHON)) == (3, 1)
     assert README.count("```") == 2 * (len(CONSOLES) + len(PYTHON) + 1)  # and the two commands, proved by a script

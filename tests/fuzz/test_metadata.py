@@ -63,7 +63,7 @@ configs = _object({
     "timeout_seconds": limits, "memory_mb": limits, "disk_mb": limits, "cpu_shares": limits,
     "network_disabled": st.sampled_from([True, None]),
 })  # fmt: skip
-requirements = _seldom(st.sampled_from([None, "", "-", " - "]), st.just("numpy"))
+requirements = _seldom(st.sampled_from([None, "", "-", " - "]), st.just("numpy") | texts)
 good_names = st.sampled_from(["main.py", "a.py", "a/b.py", "./c.py", "a//d", "ä"])
 names = _seldom(good_names, st.sampled_from(["a", "..", "", "/etc/passwd", "d/", "a.py/b"]) | texts)
 EVAL_FIELDS: dict[str, st.SearchStrategy[Any]] = {

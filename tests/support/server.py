@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 ANNOUNCEMENT = re.compile(r"python-executor is listening on (http://\S+)")
+NOWHERE = "http://127.0.0.1:9/simple"  # a package index that refuses connections
 START_SECONDS = 60.0
 STOP_SECONDS = 30.0
 TOLERATED = os.environ.get("TEST_INSECURE_ALLOW", "")  # the mutation check's, see scripts/check-mutations
@@ -25,7 +26,8 @@ class ServerProcess:
         directory.mkdir(parents=True, exist_ok=True)
         self._log = directory / "server.log"
         tolerated = {"insecure_allow": TOLERATED} if TOLERATED else {}
-        self._settings = {"data_dir": directory / "data", "shutdown_grace": 2, **tolerated, **settings}
+        usual = {"data_dir": directory / "data", "shutdown_grace": 2, "index_url": NOWHERE}
+        self._settings = {**usual, **tolerated, **settings}
         self.process: subprocess.Popen[bytes] | None = None
         self.url = ""
 

@@ -65,7 +65,10 @@ def create_app(executions: Executions, settings: Settings) -> Starlette:
     )
     operations = _operations(Endpoints(executions, specs))
     app = Starlette(
-        routes=[*map(_route, operations), *docs_routes(operations, settings, executions.interpreters)],
+        routes=[
+            *map(_route, operations),
+            *docs_routes(operations, settings, executions.interpreters, executions.named_environments),
+        ],
         middleware=[Middleware(ErrorBoundary), Middleware(BodyDrain), Middleware(Guard, settings=settings)],
         exception_handlers=EXCEPTION_HANDLERS,
     )

@@ -15,6 +15,7 @@ from starlette.routing import BaseRoute, Route
 from swagger_ui_bundle import swagger_ui_path  # type: ignore[import-untyped]
 
 from .. import __version__
+from ..model.environment import NamedEnvironment
 from ..model.spec import Interpreter
 from ..settings import DEBIAN_RELEASES, Settings
 from .bodies import EvalRequest, Metadata
@@ -68,7 +69,10 @@ class Operation(NamedTuple):
 
 
 def docs_routes(
-    operations: Sequence[Operation], settings: Settings, interpreters: Sequence[Interpreter]
+    operations: Sequence[Operation],
+    settings: Settings,
+    interpreters: Sequence[Interpreter],
+    named: Callable[[], Sequence[NamedEnvironment]],
 ) -> list[Route]:
     """Swagger UI, its files, and the document that it shows, which is made when somebody first asks for it."""
 
@@ -82,8 +86,15 @@ def docs_routes(
     async def start(_request: Request) -> Response:
         return Response(START, media_type="text/javascript")
 
+    def document_of_now() -> dict[str, Any]:
+        schemas = made_document()["components"]["schemas"]
+        for model in (EvalRequest, Metadata):
+            choice = [*(each.name for each in named()), "", None]
+            schemas[model.__name__]["properties"]["environment"]["enum"] = choice
+        return made_document()
+
     async def document(_request: Request) -> Response:
-        return json_response(await asyncio.to_thread(made_document))
+        return json_response(await asyncio.to_thread(document_of_now))
 
     async def to_index(_request: Request) -> Response:
         return RedirectResponse("/docs/index.html")
