@@ -92,7 +92,7 @@ def build(settings: Settings, *, store: Store | None = None) -> Executions:
         cleanup_ttl_seconds=settings.cleanup_ttl,
     )
     interpreters = find_interpreters()
-    packages = StoreOfPackages(str(settings.data_dir / ENVIRONMENTS), uv.find_uv_bin())
+    packages = StoreOfPackages(str(settings.data_dir / ENVIRONMENTS), uv.find_uv_bin(), builds=settings.package_builds)
     backend = _native_backend(settings, interpreters, packages)
     return Executions(
         backend,

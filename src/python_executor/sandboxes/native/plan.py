@@ -88,6 +88,7 @@ class Store:
 
     environments: str | None = None  # directory on the host
     uv: str | None = None  # program on the host
+    builds: bool = False  # whether packages are compiled, which takes headers
 
     def kept(self) -> tuple[tuple[str, str], ...]:
         """Binds of it, for `BoxPlan.kept`."""
@@ -95,7 +96,7 @@ class Store:
         return (*directory, *(((self.uv, f"{STORE}/{UV}/uv"),) if self.uv else ()))
 
     def shown(self, environment: Environment | None) -> tuple[tuple[str, str], ...]:
-        """The bind that every sandbox sees of it."""
+        """The binds that every sandbox sees of it."""
         return ((f"{self.environments}/{environment.key}/venv", VENV),) if environment else ()
 
 
@@ -153,7 +154,13 @@ def plan_box(
     return BoxPlan(
         argv=(python, "-u", f"{GUEST_DIRECTORY}/zygote.py"),
         env={"PATH": f"{PYTHON_PREFIX}/bin:/usr/bin:/bin", "HOME": "/work", "LANG": "C.UTF-8", **_FOR_THE_ZYGOTE},
-        binds=(*system_binds, *binds, *store.shown(environment), *((device, device) for device in _DEVICES)),
+        binds=(
+            *system_binds,
+            *binds,
+            *store.shown(environment),
+            *(_headers(interpreter) if store.builds else ()),
+            *((device, device) for device in _DEVICES),
+        ),
         kept=store.kept(),
         symlinks=(*links, *names, *_alternatives(), *_DEVICE_LINKS),
         files={
@@ -217,6 +224,15 @@ def _interpreter(interpreter: Interpreter) -> tuple[str, list[tuple[str, str]], 
     binds += [(str(path), f"{PYTHON_PREFIX}/lib/{path.name}") for path in shared]
     hidden = (*_packages("/usr/lib", "/usr/lib", name), *_packages(library, f"{PYTHON_PREFIX}/lib", name))
     return python, binds, hidden
+
+
+def _headers(interpreter: Interpreter) -> Iterator[tuple[str, str]]:
+    """What compilers include: the system's, and the interpreter's own where those are elsewhere."""
+    places = {"/usr/include": "/usr/include"}
+    if interpreter.prefix != "/usr":
+        own = f"include/python{interpreter.minor_version}"
+        places[f"{interpreter.prefix}/{own}"] = f"{PYTHON_PREFIX}/{own}"
+    return ((source, target) for source, target in places.items() if os.path.isdir(source))
 
 
 def _packages(library: str, shown_as: str, name: str) -> Iterator[str]:
