@@ -95,10 +95,10 @@ MUTATIONS: dict[str, Mutation] = {
     ),
     "host-files": Mutation(
         "own-root",
-        ((PLAN, "*((device, device) for device in _DEVICES))",
-          "*((device, device) for device in _DEVICES), *((path, path) for path in "
+        ((PLAN, "            *((device, device) for device in _DEVICES),\n",
+          "            *((device, device) for device in _DEVICES), *((path, path) for path in "
           '("/etc/passwd", "/etc/shadow", "/etc/machine-id", "/root", "/home", "/boot", "/srv", "/opt", "/sys", '
-          '"/usr/local") if os.path.exists(path)))'),),
+          '"/usr/local") if os.path.exists(path)),\n'),),
     ),
     "host-paths": Mutation("", ((BOX, "        overlay(source, target)\n", "        raise OSError\n"),)),
     "old-root": Mutation("", ((BOX, '    kernel.umount_detach(".")\n', ""),)),
