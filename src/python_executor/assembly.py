@@ -21,21 +21,18 @@ from .model.egress import EgressPolicy
 from .model.errors import BackendError
 from .model.spec import Interpreter, Limits
 from .sandboxes.native.backend import NativeBackend
-from .sandboxes.native.plan import NO_STORE
-from .sandboxes.native.plan import Store as StoreOfPackages
+from .sandboxes.native.plan import NO_STORE, PackageStore
 from .settings import MEBIBYTE, Settings
 from .storage.base import Store
 from .storage.sqlite import SqliteStore
 
-ENVIRONMENTS = "environments"  # in the data directory
+ENVIRONMENTS, NAMED = "environments", "named"  # in the data directory
 
 
-def native_backend(settings: Settings) -> NativeBackend:
-    """The backend alone, which `doctor` looks at; it shows no sandbox any packages."""
-    return _native_backend(settings, find_interpreters(), NO_STORE)
-
-
-def _native_backend(settings: Settings, interpreters: Sequence[Interpreter], store: StoreOfPackages) -> NativeBackend:
+def native_backend(
+    settings: Settings, interpreters: Sequence[Interpreter] | None = None, packages: PackageStore = NO_STORE
+) -> NativeBackend:
+    """The backend alone, which `doctor` looks at."""
     limits = Limits(
         timeout_seconds=settings.default_timeout,
         memory_mb=settings.default_memory_mb,
@@ -44,7 +41,7 @@ def _native_backend(settings: Settings, interpreters: Sequence[Interpreter], sto
         cpus=settings.default_cpus,
     )
     return NativeBackend(
-        interpreters,
+        find_interpreters() if interpreters is None else interpreters,
         default_python=settings.default_python,
         default_limits=limits,
         pool_min=settings.pool_min,
@@ -52,14 +49,23 @@ def _native_backend(settings: Settings, interpreters: Sequence[Interpreter], sto
         preload=settings.preload,
         insecure_allow=settings.insecure_allow,
         egress=EgressPolicy(settings.egress_allow, settings.dns_servers),
-        store=store,
+        store=packages,
     )
 
 
-def environments(
+def cache_of(settings: Settings) -> Cache:
+    """The environments in the data directory."""
+    return Cache(settings.data_dir / ENVIRONMENTS)
+
+
+def definitions_of(settings: Settings) -> Definitions:
+    """The names that the operator has given to some of them."""
+    return Definitions(settings.data_dir / NAMED)
+
+
+def _environments(
     settings: Settings, backend: NativeBackend, interpreters: Sequence[Interpreter]
 ) -> PackageEnvironments:
-    """Environments in the data directory, made in sandboxes of this backend."""
     try:
         index = IndexSettings.from_environment(
             os.environ, settings.index_url, settings.extra_index_url, settings.package_hosts
@@ -69,8 +75,8 @@ def environments(
     return PackageEnvironments(
         backend,
         interpreters,
-        Cache(settings.data_dir / ENVIRONMENTS),
-        Definitions(settings.data_dir / "named"),
+        cache_of(settings),
+        definitions_of(settings),
         PackageIndex(index),
         BuildPolicy(
             wheels_only=not settings.package_builds,
@@ -82,6 +88,15 @@ def environments(
     )
 
 
+def workshop(settings: Settings) -> tuple[NativeBackend, PackageEnvironments]:
+    """What makes environments in the data directory, and where; the backend is to be started and closed."""
+    interpreters = find_interpreters()
+    directory = str(settings.data_dir.absolute() / ENVIRONMENTS)
+    packages = PackageStore(directory, uv.find_uv_bin(), builds=settings.package_builds)
+    backend = native_backend(settings, interpreters, packages)
+    return backend, _environments(settings, backend, interpreters)
+
+
 def build(settings: Settings, *, store: Store | None = None) -> Executions:
     """A service that is ready to be started; it keeps executions in `store`, or else in the data directory."""
     policy = Policy(
@@ -91,13 +106,11 @@ def build(settings: Settings, *, store: Store | None = None) -> Executions:
         max_output_bytes=settings.max_output_mb * MEBIBYTE,
         cleanup_ttl_seconds=settings.cleanup_ttl,
     )
-    interpreters = find_interpreters()
-    packages = StoreOfPackages(str(settings.data_dir / ENVIRONMENTS), uv.find_uv_bin(), builds=settings.package_builds)
-    backend = _native_backend(settings, interpreters, packages)
+    backend, environments = workshop(settings)
     return Executions(
         backend,
         store or SqliteStore(settings.data_dir, settings.store_max_mb * MEBIBYTE),
         policy,
         owner=f"{socket.gethostname()}-{os.getpid()}",
-        environments=environments(settings, backend, interpreters),
+        environments=environments,
     )

@@ -14,6 +14,8 @@ from python_executor_client import client as client_module
 
 UNFINISHED = {"execution_id": "exe_1", "status": "running", "exit_code": 0}
 FINISHED = {"execution_id": "exe_1", "status": "completed", "exit_code": 0}
+ENVIRONMENT = {"key": "env_1", "name": None, "packages": [{"name": "numpy", "version": "2.1.0"}]}
+PREPARING = {"stage": "downloading", "what": "numpy-2.1.0.whl", "done_bytes": 3, "total_bytes": None}
 
 
 # Results
@@ -47,6 +49,8 @@ def test_every_field_of_an_answer_becomes_an_attribute(client, loopback, answer)
                 "backend": "native",
                 "python": "3.12.1",
                 "usage": {"cpu_ms": 3, "memory_peak_bytes": 9437184},
+                "environment": ENVIRONMENT,
+                "preparing": PREPARING,
             }
         )
     ]
@@ -71,6 +75,8 @@ def test_every_field_of_an_answer_becomes_an_attribute(client, loopback, answer)
         backend="native",
         python="3.12.1",
         usage={"cpu_ms": 3, "memory_peak_bytes": 9437184},
+        environment=ENVIRONMENT,
+        preparing=PREPARING,
     )
 
 
@@ -79,6 +85,7 @@ def test_an_older_servers_answer_leaves_the_newer_attributes_at_their_defaults()
 
     assert result == ExecutionResult("exe_1", ExecutionStatus.PENDING)
     assert (result.termination, result.warnings, result.stdout_truncated, result.usage) == (None, [], False, None)
+    assert (result.environment, result.preparing) == (None, None)
 
 
 def test_null_fields_read_as_missing_ones():

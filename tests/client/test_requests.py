@@ -55,6 +55,8 @@ def test_keywords_become_metadata_and_a_config_of_only_the_limits_given(client, 
         env_vars=["A=1"],
         script_args=["-v"],
         eval_last_expr=True,
+        detect_imports=False,
+        environment="data",
         timeout_seconds=5,
         network_disabled=False,
     )
@@ -68,6 +70,8 @@ def test_keywords_become_metadata_and_a_config_of_only_the_limits_given(client, 
         "env_vars": ["A=1"],
         "script_args": ["-v"],
         "eval_last_expr": True,
+        "detect_imports": False,
+        "environment": "data",
         "config": {"timeout_seconds": 5, "network_disabled": False},
     }
 
@@ -155,6 +159,19 @@ def test_eval_sends_what_is_given_and_files_instead_of_code(client, loopback):
         "config": {"timeout_seconds": 9},
         "eval_last_expr": True,
     }
+
+
+def test_eval_can_say_which_packages_it_needs(client, loopback):
+    client.eval("1", requirements_txt="numpy\n", detect_imports=False)
+    assert loopback.last.json == {
+        "code": "1",
+        "eval_last_expr": True,
+        "requirements_txt": "numpy\n",
+        "detect_imports": False,
+    }
+
+    client.eval("1", environment="data")
+    assert loopback.last.json == {"code": "1", "eval_last_expr": True, "environment": "data"}
 
 
 def test_eval_can_run_code_as_usual(client, loopback):

@@ -16,7 +16,7 @@ from python_executor.model.environment import Environment
 from python_executor.model.events import Event, Exited, Raised, Result, Stderr, Stdout, Termination
 from python_executor.model.spec import ExecutionSpec, FileEntry, FileTree, Limits
 from python_executor.sandboxes.native.backend import NativeBackend
-from python_executor.sandboxes.native.plan import NO_STORE, Store
+from python_executor.sandboxes.native.plan import NO_STORE, PackageStore
 from python_executor.sandboxes.native.sandbox import NativeSandbox
 from python_executor.settings import PRELOAD
 from tests.support.server import TOLERATED
@@ -77,7 +77,7 @@ def make_spec(code: str, files: dict[str, str] | None = None, **fields: Any) -> 
 class Engine:
     """A backend on an event loop of its own, in a thread that lives as long as it does."""
 
-    def __init__(self, *, pool_min: int = 2, pool_max: int = 4, store: Store = NO_STORE) -> None:
+    def __init__(self, *, pool_min: int = 2, pool_max: int = 4, store: PackageStore = NO_STORE) -> None:
         self.store = store
         self._pool = {"pool_min": pool_min, "pool_max": pool_max}
         self._loop = asyncio.new_event_loop()

@@ -17,7 +17,7 @@ import uv
 
 from python_executor.model.environment import Environment
 from python_executor.model.errors import BackendError
-from python_executor.sandboxes.native.plan import Store
+from python_executor.sandboxes.native.plan import PackageStore
 from tests.sandbox.conftest import NEWEST, Engine, Outcome, make_spec
 
 MODULE = "value = 41\n"
@@ -44,7 +44,7 @@ def packed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
         make_venv(store / environment.key / "venv", name)
     for directory in (store, *store.parents[:3]):
         os.chmod(directory, 0o755)
-    engine = Engine(store=Store(str(store), uv.find_uv_bin()))
+    engine = Engine(store=PackageStore(str(store), uv.find_uv_bin()))
     yield engine
     engine.close()
 
@@ -114,6 +114,18 @@ def test_an_environment_that_is_forgotten_can_be_removed_and_come_again(packed: 
     assert run(packed, "import other", OTHER).exit_code == 0
     packed.wait(packed.backend.forget(OTHER))
     assert run(packed, "import other", OTHER).exit_code == 0
+
+
+@pytest.mark.parametrize("name", [None, "again"])
+def test_an_environment_that_somebody_else_removed_and_made_again_is_shown_as_it_is_now(
+    packed: Engine, name: str | None
+) -> None:
+    place = Path(packed.backend._store.environments or "") / OTHER.key / "venv"
+    environment = Environment(OTHER.key, (), name)
+    assert run(packed, "import other", environment).exit_code == 0
+    shutil.rmtree(place)
+    make_venv(place, "other")
+    assert run(packed, "import other", environment).exit_code == 0
 
 
 def test_the_sandbox_of_a_build_has_uv_and_one_way_out_which_the_server_holds(packed: Engine) -> None:

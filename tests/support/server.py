@@ -23,6 +23,7 @@ class ServerProcess:
 
     def __init__(self, directory: Path, *, prefix: Sequence[str] = (), **settings: object) -> None:
         self._prefix = prefix  # what starts it: `env`, `unshare` and their like
+        self.directory = directory
         directory.mkdir(parents=True, exist_ok=True)
         self._log = directory / "server.log"
         tolerated = {"insecure_allow": TOLERATED} if TOLERATED else {}

@@ -139,6 +139,9 @@ class PythonExecutorClient:
                 - env_vars (list[str]): Environment variables as "KEY=value"
                 - script_args (list[str]): Arguments of the script (sys.argv)
                 - eval_last_expr (bool): Return the value of the last expression, as eval() does
+                - detect_imports (bool): Have the packages that the code imports, where nothing else says which it
+                  needs: neither requirements_txt nor its files (here the server's default is not to)
+                - environment (str): Name of an environment of the server's, in place of requirements_txt
                 - timeout_seconds (int): Execution timeout
                 - network_disabled (bool): Disable network access
                 - memory_mb (int): Memory limit in MB
@@ -333,6 +336,9 @@ class PythonExecutorClient:
         python_version: Optional[str] = None,
         timeout_seconds: Optional[int] = None,
         eval_last_expr: bool = True,
+        requirements_txt: Optional[str] = None,
+        detect_imports: Optional[bool] = None,
+        environment: Optional[str] = None,
     ) -> ExecutionResult:
         """Execute code with REPL-style expression evaluation.
 
@@ -351,6 +357,10 @@ class PythonExecutorClient:
             timeout_seconds: Maximum execution time in seconds.
             eval_last_expr: If True (default), evaluate the last expression and
                 return its value in result. If False, behave like normal execution.
+            requirements_txt: Contents of requirements.txt: the packages that it gets.
+            detect_imports: Have the packages that the code imports, where nothing else says which it needs.
+                Defaults to server default (typically True here).
+            environment: Name of an environment of the server's, in place of requirements_txt.
 
         Returns:
             ExecutionResult: Object containing stdout, stderr, exit_code, and result.
@@ -395,6 +405,9 @@ class PythonExecutorClient:
             python_version=python_version,
             config=_given(timeout_seconds=timeout_seconds) or None,
             eval_last_expr=eval_last_expr,
+            requirements_txt=requirements_txt,
+            detect_imports=detect_imports,
+            environment=environment,
         )
         response = self._request("POST", "eval", read_timeout=self._patience(timeout_seconds), json=request)
         return ExecutionResult.from_dict(response.json())

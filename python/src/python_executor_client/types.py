@@ -89,14 +89,17 @@ class Metadata:
     Attributes:
         entrypoint: The Python file to execute (e.g., "main.py").
         docker_image: Docker image to use. Default is "python:3.11-slim".
-        requirements_txt: Contents of requirements.txt for pip install.
-            Note: Network must be enabled for package installation.
+        requirements_txt: Contents of requirements.txt: packages that the server installs before the code runs.
+            Note: Older servers need the network to be enabled for that; the code itself does not need it.
         pre_commands: Shell commands to run before executing Python.
         stdin: Data to provide on standard input to the script.
         config: Resource limits. See ExecutionConfig.
         env_vars: Environment variables as "KEY=value" strings.
         script_args: Arguments to pass to the Python script (sys.argv).
         eval_last_expr: If True, the result carries the repr() of the last expression's value, as with eval().
+        detect_imports: If True, have the packages that the code imports, where nothing else says which it needs.
+            Default is None: the server's choice.
+        environment: Name of an environment of the server's, in place of requirements_txt.
 
     Example:
         >>> metadata = Metadata(
@@ -117,6 +120,8 @@ class Metadata:
     env_vars: Optional[list[str]] = None
     script_args: Optional[list[str]] = None
     eval_last_expr: Optional[bool] = None
+    detect_imports: Optional[bool] = None
+    environment: Optional[str] = None
 
     def to_dict(self) -> dict[str, Any]:
         """Convert to dictionary for JSON serialization; what is None is left to the server."""
@@ -156,6 +161,10 @@ class ExecutionResult:
         python: Full version of the interpreter, e.g. "3.12.1".
         usage: What the execution used: "cpu_ms" and "memory_peak_bytes".
         isolation: How each boundary around it stood, by name: "ok", "weaker" or "missing".
+        environment: The packages it had: "key", "name" (of one that the server's operator has named, or None) and
+            "packages", a list of dicts with "name" and "version". None where it had none.
+        preparing: While it waits for its packages, how far they are: "stage" ("resolving", "downloading",
+            "installing", "storing"), "what" (such as a file's name), "done_bytes" and "total_bytes" (None: not known).
 
     Example:
         >>> result = client.execute_sync(
@@ -194,6 +203,8 @@ class ExecutionResult:
     python: Optional[str] = None
     usage: Optional[dict[str, int]] = None
     isolation: Optional[dict[str, str]] = None
+    environment: Optional[dict[str, Any]] = None
+    preparing: Optional[dict[str, Any]] = None
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> ExecutionResult:

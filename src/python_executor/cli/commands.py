@@ -14,9 +14,9 @@ from typing import Annotated
 import typer
 
 from .. import __version__
-from . import output
+from . import env, output
 from .errors import OUR_FAILURE, Failure
-from .flags import HELP_OPTIONS, LIMITS, Commands, Flags, ProgramCommand, Source, flattened
+from .flags import HELP_OPTIONS, LIMITS, Commands, Flags, Packages, ProgramCommand, Source, flattened
 
 NAME = "python-executor"
 EXAMPLES = """
@@ -34,6 +34,7 @@ Local = Annotated[bool, typer.Option("--local", help="Run it here, in a server t
 ExecutionId = Annotated[str, typer.Argument(metavar="ID", hidden=True)]
 
 app = typer.Typer(cls=Commands, context_settings=HELP_OPTIONS, rich_markup_mode=None, pretty_exceptions_enable=False)
+app.add_typer(env.app)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -67,7 +68,7 @@ def overview(ctx: typer.Context, flags: Flags) -> int:
 
 @app.command(cls=ProgramCommand, context_settings=HELP_OPTIONS)
 @flattened()
-def run(ctx: typer.Context, source: Source, flags: Flags, local: Local = False) -> int:
+def run(ctx: typer.Context, source: Source, packages: Packages, flags: Flags, local: Local = False) -> int:
     """Run a program and print what it prints.
 
     A file, a directory, a tar or, without any, the code on stdin. ARGS are the program's own.
@@ -75,12 +76,12 @@ def run(ctx: typer.Context, source: Source, flags: Flags, local: Local = False) 
     """
     from . import actions
 
-    return actions.run(source, ctx.args, flags, local)
+    return actions.run(source, packages, ctx.args, flags, local)
 
 
 @app.command(cls=ProgramCommand, context_settings=HELP_OPTIONS)
 @flattened(hidden={"detach", "quiet", "verbose"})
-def submit(ctx: typer.Context, source: Source, flags: Flags) -> int:
+def submit(ctx: typer.Context, source: Source, packages: Packages, flags: Flags) -> int:
     """Start a program and print its id, for follow and kill.
 
     A file, a directory, a tar or, without any, the code on stdin. ARGS are the program's own.
@@ -88,7 +89,7 @@ def submit(ctx: typer.Context, source: Source, flags: Flags) -> int:
     """
     from . import actions
 
-    return actions.submit(source, ctx.args, flags)
+    return actions.submit(source, packages, ctx.args, flags)
 
 
 @app.command("eval", context_settings=HELP_OPTIONS)
@@ -98,6 +99,7 @@ def evaluate(
     code: Annotated[str, typer.Argument(metavar="CODE", hidden=True)] = "-",
     python: Annotated[str | None, typer.Option(metavar="X.Y", help="Which Python, e.g. 3.11.")] = None,
     no_result: Annotated[bool, typer.Option("--no-result", help="Don't print the last expression's value.")] = False,
+    packages: Packages,
     flags: Flags,
     local: Local = False,
 ) -> int:
@@ -107,7 +109,7 @@ def evaluate(
     """
     from . import actions
 
-    return actions.evaluate(code, python, not no_result, flags, local)
+    return actions.evaluate(code, python, not no_result, packages, flags, local)
 
 
 @app.command(context_settings=HELP_OPTIONS)

@@ -76,12 +76,28 @@ class Source:
     entrypoint: Annotated[
         str | None, Option(metavar="NAME", help="Which file to start; else main.py, __main__.py or the first .py.")
     ] = None
-    requirements: Annotated[Path | None, Option(metavar="FILE", help="A requirements.txt: packages it needs.")] = None
     env: Annotated[
         list[str] | None,
         Option("--env", "-e", metavar="VAR[=VALUE]", help="A variable for it; VAR alone as it is here. Repeatable."),
     ] = None
     stdin: Annotated[bool, Option("--stdin", help="Pass our stdin on to it.")] = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Packages:
+    """Which packages it gets, for `run`, `submit` and `eval`; None leaves the choice to the server."""
+
+    requirements: Annotated[Path | None, Option(metavar="FILE", help="A requirements.txt: packages it needs.")] = None
+    environment: Annotated[
+        str | None, Option(metavar="NAME", help="An environment of the server's that has them: see env.")
+    ] = None
+    detect_imports: Annotated[
+        bool | None,
+        Option(
+            "--detect-imports/--no-detect-imports",
+            help="Have what it imports, where nothing else names packages; if not said, eval does and run does not.",
+        ),
+    ] = None
 
 
 def flattened(*, hidden: Collection[str] = ()) -> Callable[[Callable[..., int]], Callable[..., int]]:

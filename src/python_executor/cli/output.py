@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 import os
 import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 import typer
 
@@ -19,8 +18,6 @@ if TYPE_CHECKING:
     from python_executor_client import ExecutionResult
 
     from .flags import Flags
-
-SPINNER_DELAY = 0.3  # seconds; most runs have answered by then and never flicker
 
 
 def say(message: str) -> None:
@@ -37,6 +34,27 @@ def show_json(value: object) -> None:
 def show_line(text: str) -> None:
     """One line on stdout."""
     _write(sys.stdout, f"{text}\n")
+
+
+def show_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Rows below a header on stdout: fitted to a terminal, else each on a line of its own, however long."""
+    if sys.stdout is not None and sys.stdout.isatty():
+        _draw_table(header, rows)
+        return
+    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+    for row in (header, *rows):
+        show_line("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def _draw_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(*header, box=None)
+    for row in rows:
+        table.add_row(*map(Text, row))
+    Console(highlight=False).print(table)
 
 
 def show(result: ExecutionResult, flags: Flags) -> int:
@@ -74,32 +92,6 @@ def exit_code(result: ExecutionResult) -> int:
     return result.exit_code or 0
 
 
-@contextmanager
-def waiting(words: str, silent: bool) -> Iterator[None]:
-    """A spinner on stderr while the body runs, where that is a terminal and the wait is long enough to wonder."""
-    if silent or sys.stderr is None or not sys.stderr.isatty():
-        yield
-        return
-    finished = threading.Event()
-    spinner = threading.Thread(target=_spin, args=(words, finished), daemon=True)
-    spinner.start()
-    try:
-        yield
-    finally:
-        finished.set()
-        spinner.join()
-
-
-def _spin(words: str, finished: threading.Event) -> None:
-    if finished.wait(SPINNER_DELAY):
-        return
-    from rich.console import Console
-    from rich.text import Text
-
-    with Console(stderr=True).status(Text(words)):
-        finished.wait()
-
-
 def _stdout_and_value(result: ExecutionResult) -> str:
     """Its stdout, then the value of the last expression on a line of its own."""
     stdout = result.stdout or ""
@@ -130,9 +122,15 @@ def _metadata(result: ExecutionResult) -> str:
         "cpu": f"{usage['cpu_ms']} ms" if "cpu_ms" in usage else None,
         "memory": None if memory is None else f"{memory / 2**20:.1f} MiB",
         "python": result.python,
+        "packages": result.environment and _packages(result.environment),
         "backend": result.backend,
     }
     return "".join(f"{name + ':':<11}{value}\n" for name, value in lines.items() if value is not None)
+
+
+def _packages(environment: Mapping[str, Any]) -> str:
+    key, name = environment["key"], environment.get("name")
+    return f"{len(environment['packages'])} in {f'{name} ({key})' if name else key}"
 
 
 def _write(stream: TextIO | None, text: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -15,10 +15,12 @@ from python_executor_client import ExecutionResult, PythonExecutorClient
 from .errors import Failure
 from .flags import Flags
 from .program import Program
+from .waiting import Tell, progress_of
 
 Call = Callable[[PythonExecutorClient], ExecutionResult]
 
 PATIENCE = 30  # seconds for a connection, and for an answer that does not wait for code
+LOOK_INTERVAL = 0.5  # seconds
 LONGEST_RUN = 3600  # seconds; what code may take on a server whose maximum was not raised
 OUR_WORDS = {  # for what a server's sentences name as the wire does
     "config.network_disabled false": "--network",
@@ -27,6 +29,7 @@ OUR_WORDS = {  # for what a server's sentences name as the wire does
     "config.disk_mb": "--disk",
     "config.cpu_shares": "--cpu",
     "config.cpus": "--cpus",
+    "environment and requirements_txt": "--environment and --requirements",
 }
 
 
@@ -65,14 +68,28 @@ def send(client: PythonExecutorClient, program: Program, details: dict[str, Any]
     return client.execute_async(tar_data=program.tar, entrypoint=program.entrypoint, **details)
 
 
-def run(client: PythonExecutorClient, program: Program, details: dict[str, Any]) -> ExecutionResult:
+def run(
+    client: PythonExecutorClient, program: Program, details: dict[str, Any], tell: Tell | None = None
+) -> ExecutionResult:
     """Run a program to its end. It has an id from the start, so that Ctrl-C can kill it."""
     execution_id = send(client, program, details)
     try:
-        return client.wait_for_completion(execution_id)
+        return wait(client, execution_id, tell)
     except KeyboardInterrupt:
         client.kill(execution_id)
         raise Interrupted(client.get_execution(execution_id)) from None
+
+
+def wait(client: PythonExecutorClient, execution_id: str, tell: Tell | None) -> ExecutionResult:
+    """How an execution ended; until it starts, `tell` learns how far its packages are."""
+    is_pending = True
+    while tell is not None and is_pending:
+        with suppress(TimeoutError):
+            return client.wait_for_completion(execution_id, max_wait=LOOK_INTERVAL)
+        seen = client.get_execution(execution_id)
+        is_pending = seen.status == "pending"
+        tell(progress_of(seen.preparing))
+    return client.wait_for_completion(execution_id)
 
 
 def evaluate(client: PythonExecutorClient, request: dict[str, Any], timeout: int | None) -> ExecutionResult:

@@ -105,8 +105,8 @@ class Sandbox(Protocol):
 class Workshop(Protocol):
     """Of the backend, what this room needs: sandboxes to read imports in, and to build in."""
 
-    async def acquire(self, spec: ExecutionSpec) -> Sandbox:
-        """A sandbox for this spec."""
+    async def acquire(self, spec: ExecutionSpec, environment: Environment | None = None) -> Sandbox:
+        """A sandbox for this spec, with these packages."""
         ...
 
     async def acquire_to_build(self, spec: ExecutionSpec, port: int) -> tuple[Sandbox, socket.socket]:

@@ -19,19 +19,20 @@ import json
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import TypeVar
 
 import structlog
 
 from ..model.environment import Environment, NamedEnvironment, Stage
-from ..model.errors import EnvironmentFailed, ExecutorError
+from ..model.errors import BackendError, EnvironmentFailed, ExecutorError
 from ..model.events import Preparing
 from ..model.spec import ExecutionSpec, Interpreter
 from .base import Prepared, Tell, Workshop
-from .build import PLATFORM, Builder, BuildPolicy, Unavailable
+from .build import PLATFORM, Builder, BuildPolicy, Unavailable, program_spec
 from .cache import Cache, Lease
 from .import_names import distributions_for
-from .imports import ImportReader, may_import_packages
+from .imports import LIMITS, ImportReader, may_import_packages
 from .index import PackageIndex
 from .locks import bill_of_materials
 from .named import Definition, Definitions
@@ -132,12 +133,17 @@ class PackageEnvironments:
             return await self._prepare_imports(spec, interpreter, tell)
         return Prepared()
 
-    async def have(self, requirements: Requirements, interpreter: Interpreter, tell: Tell) -> Lease:
-        """The environment that has these. Raises `EnvironmentFailed` and `BackendError`."""
+    async def have(
+        self, requirements: Requirements, interpreter: Interpreter, tell: Tell, *, anew: bool = False
+    ) -> Lease:
+        """The environment that has these; `anew` looks for newer versions than those that they came to before.
+
+        Raises `EnvironmentFailed` and `BackendError`.
+        """
         self._check_allowed(requirements.names)
         request = self._hash(requirements, interpreter)
         for _ in range(2):  # what is removed in the moment between is made once more
-            lease = await self._cache.lease_for(request)
+            lease = None if anew else await self._cache.lease_for(request)
             if lease is not None:
                 break
             key = await self._made(request, requirements, interpreter, tell)
@@ -255,22 +261,40 @@ class PackageEnvironments:
         lease = await self._cache.lease(definition.key) or await self.have(
             read_requirements(definition.lock, name), self._interpreters[definition.python], tell
         )
-        environment = lease.stored.environment
-        environment = Environment(environment.key, environment.packages, name, definition.preload)
-        self._shown[name] = environment
+        environment = self._shown[name] = replace(lease.stored.environment, name=name, preload=definition.preload)
         return Prepared(environment, release=lease.release)
 
-    async def define(self, name: str, python: str, requirements: str, preload: Sequence[str], tell: Tell) -> Definition:
-        """Make an environment and give it a name; one that has it already gives way. Raises as `prepare()`."""
+    async def define(
+        self,
+        name: str,
+        python: str,
+        requirements: str,
+        preload: Sequence[str],
+        tell: Tell,
+        *,
+        anew: bool = False,
+    ) -> Definition:
+        """Make an environment, try it, and give it a name; one that has it already gives way. Raises as `have()`."""
         interpreter = self._interpreters[python]
-        lease = await self.have(read_requirements(requirements, "the requirements"), interpreter, tell)
+        lease = await self.have(read_requirements(requirements, "the requirements"), interpreter, tell, anew=anew)
         try:
             stored = lease.stored
             definition = Definition(name, python, requirements, tuple(preload), stored.key, stored.lock.text)
+            environment = replace(stored.environment, name=name, preload=definition.preload)
+            await self._try(environment, interpreter)
             await asyncio.to_thread(self._definitions.put, definition)
         finally:
             lease.release()
         return definition
+
+    async def _try(self, environment: Environment, interpreter: Interpreter) -> None:
+        """Get one sandbox of it: what its zygote is to import can be imported. Raises `BackendError`."""
+        try:
+            sandbox = await self._workshop.acquire(program_spec("imports.py", {}, interpreter, LIMITS), environment)
+            await sandbox.destroy()
+        except BackendError:
+            await self._workshop.forget(environment)
+            raise
 
     # --- what is there ---
 

@@ -10,7 +10,7 @@ What is shown is an overlay, so that /proc/self/mountinfo tells no path of the h
 from __future__ import annotations
 
 import os
-from typing import Set
+from typing import Dict, Tuple
 
 import kernel
 
@@ -30,7 +30,7 @@ class Store:
         kernel.unshare(kernel.CLONE_NEWNS)
         kernel.umount_detach(STORE)
         self.own = os.open(OWN, os.O_RDONLY)
-        self.mounted: Set[str] = set()
+        self.mounted: Dict[str, Tuple[int, int]] = {}  # and which directory that was, by device and inode
 
     def show(self, name: str, sandbox: int) -> None:
         """To the sandbox of the process behind this pidfd: a directory of the store, such as "uv"."""
@@ -47,20 +47,27 @@ class Store:
                 os.close(shown)
 
     def place_of(self, name: str) -> str:
-        """Where it is to be copied from; mounted there now, if it was never asked for."""
+        """Where it is to be copied from; mounted there now, if it was never asked for.
+
+        Anybody may have removed it, and made it again: what is mounted is then the one that is gone.
+        """
         if not name.startswith(ENVIRONMENTS):
             return f"{STORE}/{name}"
         place = f"{STORE}/mounts/{name}"
-        if name not in self.mounted:
+        found = os.stat(f"{STORE}/{name}")  # no other gets the inode while it is mounted
+        identity = found.st_dev, found.st_ino
+        if self.mounted.get(name) != identity:
+            if self.mounted.pop(name, None) is not None:
+                kernel.umount_detach(place)
             os.makedirs(place, exist_ok=True)
             overlay(f"{STORE}/{name}", place)
-            self.mounted.add(name)
+            self.mounted[name] = identity
         return place
 
     def forget(self, name: str) -> None:
         """Let go of one that is about to be removed; sandboxes that are shown it keep it."""
         if name in self.mounted:
-            self.mounted.remove(name)
+            del self.mounted[name]
             kernel.setns(self.namespace, kernel.CLONE_NEWNS)
             try:
                 kernel.umount_detach(f"{STORE}/mounts/{name}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from .conftest import Cli, Stub
@@ -52,6 +54,15 @@ def test_python_and_all_limits_go_to_the_server(cli: Cli, stub: Stub) -> None:
     cli("--memory", "64", "eval", "1", "--python", "3.11", "--timeout", "5")
     assert stub.submitted.json["python_version"] == "3.11"
     assert stub.submitted.json["config"] == {"timeout_seconds": 5, "memory_mb": 64}
+
+
+def test_packages_can_be_asked_for(cli: Cli, stub: Stub, tmp_path: Path) -> None:
+    (tmp_path / "needs.txt").write_text("numpy\n")
+    cli("eval", "1", "--requirements", str(tmp_path / "needs.txt"), "--no-detect-imports")
+    assert (stub.submitted.json["requirements_txt"], stub.submitted.json["detect_imports"]) == ("numpy\n", False)
+    stub.asked.clear()
+    cli("eval", "1", "--environment", "data", "--detect-imports")
+    assert (stub.submitted.json["environment"], stub.submitted.json["detect_imports"]) == ("data", True)
 
 
 @pytest.mark.parametrize(("flag", "advice"), [(["--image", "python:3.12"], "--python 3.11"), (["--async"], "submit")])

@@ -48,6 +48,10 @@ def test_a_missing_key_is_told_with_the_variable_that_takes_it(cli: Cli, stub: S
     [
         ("config.network_disabled false can't be had from this server", "--network can't be had from this server"),
         ("config.timeout_seconds must be an integer from 1 to 3600.", "--timeout must be an integer from 1 to 3600"),
+        (
+            "environment and requirements_txt exclude each other: leave one out.",
+            "--environment and --requirements exclude each other: leave one out",
+        ),
         ("more than config.disk_mb and config.memory_mb leave", "more than --disk and --memory leave"),
     ],
 )
@@ -95,7 +99,7 @@ def test_input_that_is_no_text_is_refused(cli: Cli, tmp_path: Path) -> None:
         (["nonsense"], "No such command 'nonsense'. See python-executor --help"),
         (["run", "--nonsense"], "No such option: --nonsense"),
         (["--nonsense"], "No such option: --nonsense"),
-        (["evl"], "No such command 'evl'. Did you mean 'eval'? See python-executor --help"),
+        (["evall"], "No such command 'evall'. Did you mean 'eval'? See python-executor --help"),
         (["eval", "--timeout", "soon"], "'--timeout': must be a whole number. See python-executor eval --help"),
         (["--memory", "1.5", "run"], "'--memory': must be a whole number. See"),
         (["eval", "--timeout"], "'--timeout' requires an argument"),

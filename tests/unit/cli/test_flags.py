@@ -6,7 +6,7 @@ import pytest
 
 from .conftest import Cli, Stub
 
-COMMANDS = ("run", "submit", "eval", "follow", "kill", "version", "serve")
+COMMANDS = ("run", "submit", "eval", "follow", "kill", "version", "serve", "env")
 LIMITS = ["--timeout", "5", "--memory", "64", "--disk", "32", "--cpu", "512", "--network"]
 CONFIG = {"timeout_seconds": 5, "memory_mb": 64, "disk_mb": 32, "cpu_shares": 512, "network_disabled": False}
 
@@ -82,8 +82,16 @@ def test_the_help_names_all_commands_and_global_flags(cli: Cli) -> None:
 def test_the_help_of_run_tells_where_arguments_go(cli: Cli) -> None:
     stdout = cli("run", "--help").stdout
     assert "[FILE|DIR|TAR] [-- ARGS]" in stdout
-    for flag in ("--file", "--entrypoint", "--requirements", "-e, --env", "--stdin", "--local", "--timeout"):
+    for flag in ("--file", "--entrypoint", "-e, --env", "--stdin", "--local", "--timeout"):
         assert flag in stdout
+
+
+@pytest.mark.parametrize("command", ["run", "submit", "eval"])
+def test_the_help_tells_how_to_get_packages_and_what_holds_by_itself(cli: Cli, command: str) -> None:
+    told = " ".join(cli(command, "--help").stdout.split())
+    for flag in ("--requirements FILE", "--environment NAME", "--detect-imports / --no-detect-imports"):
+        assert flag in told
+    assert "if not said, eval does and run does not" in told
 
 
 def test_the_help_of_run_tells_whose_flags_are_whose_and_what_files_alone_mean(cli: Cli) -> None:

@@ -39,6 +39,6 @@ def test_client_commands_import_nothing_of_the_server(stub: Stub, line: list[str
     assert not imported_by(stub, *line) & {*SERVER_ONLY, "rich"}
 
 
-@pytest.mark.parametrize("line", [["version"], ["--help"], ["run", "--help"]])
+@pytest.mark.parametrize("line", [["version"], ["--help"], ["run", "--help"], ["env"], ["env", "add", "--help"]])
 def test_help_and_version_import_not_even_the_client(stub: Stub, line: list[str]) -> None:
     assert not imported_by(stub, *line) & (SERVER_ONLY | CLIENT_ONLY)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pty
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 
@@ -94,6 +94,20 @@ def test_verbose_tells_how_it_went_on_stderr(cli: Cli, stub: Stub) -> None:
         assert f"{line}\n" in outcome.stderr
 
 
+@pytest.mark.parametrize(("name", "told"), [(None, "env_1"), ("data", "data (env_1)")])
+def test_verbose_tells_which_packages_there_were(cli: Cli, stub: Stub, name: str | None, told: str) -> None:
+    packages = [{"name": "numpy", "version": "2.1.0"}, {"name": "pandas", "version": "2.2.3"}]
+    stub.result = {"environment": {"key": "env_1", "name": name, "packages": packages}}
+    assert f"packages:  2 in {told}\n" in cli("run", "-v", stdin="1").stderr
+
+
+def test_why_packages_could_not_be_had_is_told_in_the_servers_words(cli: Cli, stub: Stub) -> None:
+    error = "the packages could not be installed: no index has nosuch"
+    stub.result = {"status": "failed", "exit_code": 1, "termination": "environment", "error": error}
+    outcome = cli("eval", "1")
+    assert (outcome.code, outcome.stdout, outcome.stderr) == (1, "", f"python-executor: {error}\n")
+
+
 def test_verbose_leaves_out_what_an_older_server_does_not_say(cli: Cli) -> None:
     assert cli("run", "-v", stdin="1").stderr == f"id:        {ID}\nstatus:    completed\nexit code: 0\n"
 
@@ -176,23 +190,72 @@ def test_closed_streams_do_not_matter(stub: Stub) -> None:
     assert subprocess.run(["sh", "-c", line], timeout=30).returncode == 3
 
 
-def test_a_terminal_sees_a_spinner_after_a_while_and_nothing_of_it_stays(stub: Stub, tmp_path: Path) -> None:
-    stub.before_result = lambda: time.sleep(1)
-    stub.result = {"stdout": "out\n"}
+def on_a_terminal(stub: Stub, *arguments: str) -> tuple[str, str]:
+    """What a command prints on stdout, and what a terminal shows of its stderr."""
     ours, theirs = pty.openpty()
     with subprocess.Popen(
-        command_line("follow", ID),
-        env={**os.environ, "PYEXEC_SERVER": stub.url, "TERM": "xterm"},
+        command_line(*arguments),
+        env={**os.environ, "PYEXEC_SERVER": stub.url, "TERM": "xterm", "COLUMNS": "120"},
+        stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=theirs,
     ) as process:
         os.close(theirs)
         assert process.stdout
-        assert process.stdout.read() == b"out\n"
-    shown = os.read(ours, 100_000).decode()
+        shown = b"".join(iter(lambda: read_terminal(ours), b"")).decode()
+        printed = process.stdout.read().decode()
     os.close(ours)
+    return printed, shown
+
+
+def read_terminal(fd: int) -> bytes:
+    with contextlib.suppress(OSError):  # its other end is closed
+        return os.read(fd, 4096)
+    return b""
+
+
+def test_a_terminal_sees_a_spinner_after_a_while_and_nothing_of_it_stays(stub: Stub) -> None:
+    stub.before_result = lambda: time.sleep(1)
+    stub.result = {"stdout": "out\n"}
+    printed, shown = on_a_terminal(stub, "follow", ID)
+    assert printed == "out\n"
     assert f"waiting for {ID}" in shown
     assert shown.endswith("\x1b[2K")
+
+
+DOWNLOADING = {"stage": "downloading", "what": "demo\x1b[31m.whl", "done_bytes": 1_200_000, "total_bytes": 4_000_000}
+
+
+def ends_after(stub: Stub, looks: int) -> None:
+    """The execution waits for its packages until it has been looked at so often."""
+    stub.result = {"status": "pending", "exit_code": None, "preparing": DOWNLOADING}
+
+    def look() -> None:
+        if sum(asked.method == "GET" for asked in stub.asked) > looks:
+            stub.result = {"stdout": "out\n"}
+
+    stub.before_result = look
+
+
+@pytest.mark.parametrize("line", [["follow", ID], ["run", __file__]])
+def test_a_terminal_sees_how_far_the_packages_are_in_place_of_the_spinner(stub: Stub, line: list[str]) -> None:
+    ends_after(stub, looks=6)
+    printed, shown = on_a_terminal(stub, *line)
+    assert printed == "out\n"
+    assert "downloading packages" in shown
+    assert "1.2 MB of 4.0 MB demo[31m.whl" in shown  # without what a terminal would obey
+    assert shown.endswith("\x1b[2K")
+
+
+def test_of_a_quiet_run_a_terminal_sees_nothing(stub: Stub) -> None:
+    ends_after(stub, looks=1)
+    assert on_a_terminal(stub, "follow", ID, "-q") == ("out\n", "")
+
+
+def test_without_a_terminal_nobody_looks_how_far_the_packages_are(cli: Cli, stub: Stub) -> None:
+    ends_after(stub, looks=0)
+    assert cli("follow", ID).stderr == ""
+    assert len(stub.asked) == 1
 
 
 def test_without_a_terminal_there_is_no_spinner(cli: Cli, stub: Stub) -> None:

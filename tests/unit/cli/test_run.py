@@ -134,6 +134,25 @@ def test_requirements_go_as_text(cli: Cli, stub: Stub) -> None:
     assert stub.submitted.metadata["requirements_txt"] == "numpy\n"
 
 
+@pytest.mark.parametrize("command", ["run", "submit"])
+@pytest.mark.parametrize(
+    ("flags", "sent"),
+    [
+        ([], {}),
+        (["--environment", "data"], {"environment": "data"}),
+        (["--detect-imports"], {"detect_imports": True}),
+        (["--no-detect-imports"], {"detect_imports": False}),
+    ],
+)
+def test_packages_are_the_servers_choice_unless_asked_for(
+    cli: Cli, stub: Stub, command: str, flags: list[str], sent: dict[str, object]
+) -> None:
+    assert cli(command, "script.py", *flags).code == 0
+    metadata = stub.submitted.metadata
+    words = {"requirements_txt", "environment", "detect_imports"}
+    assert {name: value for name, value in metadata.items() if name in words} == sent
+
+
 @pytest.mark.parametrize("line", [["submit", "script.py"], ["run", "--async", "script.py"], ["--async", "run"]])
 def test_submit_prints_the_id_and_does_not_wait(cli: Cli, stub: Stub, line: list[str]) -> None:
     outcome = cli(*line, stdin="1")

@@ -14,7 +14,7 @@ import pytest
 from python_executor.model.environment import Environment
 from python_executor.model.spec import Interpreter
 from python_executor.sandboxes.native import pause, plan
-from python_executor.sandboxes.native.plan import BoxPlan, Store, plan_box
+from python_executor.sandboxes.native.plan import BoxPlan, PackageStore, plan_box
 
 SYSTEM = Interpreter("3.11.7", "/usr/bin/python3.11", "/usr")
 LOCAL = Interpreter("3.12.1", "/usr/local/bin/python3.12", "/usr/local")
@@ -165,13 +165,13 @@ def test_headers_are_shown_only_where_packages_are_compiled(private):
     headers = Path(private.prefix, "include/python3.12")
     headers.mkdir(parents=True)
     assert not [target for _, target in plan_for(private).binds if "include" in target]
-    box = plan_box(private, has_own_uids=True, oom_score_adj=900, store=Store(builds=True))
+    box = plan_box(private, has_own_uids=True, oom_score_adj=900, store=PackageStore(builds=True))
     assert (str(headers), "/python/include/python3.12") in box.binds
 
 
 def test_the_store_is_kept_where_no_sandbox_looks_and_a_named_environment_is_shown(private):
     named = Environment("env_" + "0" * 32, (), "science")
-    store = Store("/data/environments", "/opt/uv")
+    store = PackageStore("/data/environments", "/opt/uv")
     box = plan_box(private, has_own_uids=True, oom_score_adj=900, store=store, environment=named)
     assert box.kept == (("/data/environments", "/store/environments"), ("/opt/uv", "/store/uv/uv"))
     assert (f"/data/environments/{named.key}/venv", "/venv") in box.binds

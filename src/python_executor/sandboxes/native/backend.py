@@ -8,6 +8,7 @@ import socket
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
+from typing import NamedTuple
 
 import structlog
 
@@ -20,7 +21,7 @@ from .box import Box
 from .cgroups import Cgroup, CgroupTree, find_hierarchies
 from .identities import choose_identities
 from .network import Network
-from .plan import NO_STORE, UV, Store, place_of
+from .plan import NO_STORE, UV, PackageStore, place_of
 from .sandbox import NativeSandbox
 from .selftest import examine, probe_spec
 from .supply import Supply
@@ -30,6 +31,14 @@ WATCH_INTERVAL = 0.1  # seconds
 DESCRIPTORS = 16  # of ours, for each sandbox with its cgroups
 DESCRIPTORS_SPARED = 2048  # where there are many
 log = structlog.get_logger()
+
+
+class Named(NamedTuple):
+    """Sandboxes of a named environment."""
+
+    environment: Environment
+    supply: Supply
+    directory: tuple[int, int]  # that its box shows; another may have taken its place since
 
 
 class NativeBackend:
@@ -48,7 +57,7 @@ class NativeBackend:
         preload: Sequence[str] = (),
         insecure_allow: frozenset[str] = frozenset(),
         egress: EgressPolicy | None = None,
-        store: Store = NO_STORE,
+        store: PackageStore = NO_STORE,
     ) -> None:
         self._interpreters = {interpreter.minor_version: interpreter for interpreter in interpreters}
         self._default_python = default_python
@@ -61,7 +70,7 @@ class NativeBackend:
         self._network = Network(egress or EgressPolicy(), self._identities)
         self._network_failure: str | None = None
         self._supplies = {version: self._supply(interpreter) for version, interpreter in self._interpreters.items()}
-        self._named: dict[str, tuple[Environment, Supply]] = {}  # by name
+        self._named: dict[str, Named] = {}  # by name
         self._retiring: set[Supply] = set()
         self._cgroups: CgroupTree | None = None
         self._watching: asyncio.Task[None] | None = None  # from start() to close()
@@ -142,10 +151,10 @@ class NativeBackend:
     async def forget(self, environment: Environment) -> None:
         """Let go of an environment that is about to be removed, and of all that was made ahead with it."""
         if environment.name is not None:
-            named, supply = self._named.get(environment.name, (None, None))
-            if supply is not None and named == environment:
+            named = self._named.get(environment.name)
+            if named is not None and named.environment == environment:
                 del self._named[environment.name]
-                self._retire(supply)
+                self._retire(named.supply)
         for supply in self._supplies.values():
             if supply.started is not None and supply.started.is_alive:
                 with suppress(OSError):  # it has died, or never had it
@@ -154,17 +163,18 @@ class NativeBackend:
     def _named_supply(self, python: str, environment: Environment) -> Supply:
         """The one of this environment; what an older one of the same name has running ends by itself."""
         assert environment.name is not None  # noqa: S101 - as the caller saw
-        known, supply = self._named.get(environment.name, (None, None))
-        if supply is None or known != environment:
-            if supply is not None:
-                self._retire(supply)
-            supply = self._supply(self._interpreters[python], environment)
-            self._named[environment.name] = environment, supply
-            self._bound_pools(_raise_open_files_limit())
+        known, directory = self._named.get(environment.name), self._store.identity(environment)
+        if known is not None and (known.environment, known.directory) == (environment, directory):
+            return known.supply
+        if known is not None:
+            self._retire(known.supply)
+        supply = self._supply(self._interpreters[python], environment)
+        self._named[environment.name] = Named(environment, supply, directory)
+        self._bound_pools(_raise_open_files_limit())
         return supply
 
     def _all_supplies(self) -> list[Supply]:
-        return [*self._supplies.values(), *(supply for _, supply in self._named.values()), *self._retiring]
+        return [*self._supplies.values(), *(named.supply for named in self._named.values()), *self._retiring]
 
     def _retire(self, supply: Supply) -> None:
         """To be closed once all that it made has ended."""

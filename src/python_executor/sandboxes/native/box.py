@@ -33,7 +33,7 @@ from . import seccomp
 from .cgroups import Cgroup
 from .identities import Identities
 from .pipes import Pipes
-from .plan import NO_STORE, PAUSE_PATH, Store, plan_box
+from .plan import NO_STORE, PAUSE_PATH, PackageStore, plan_box
 from .sandbox import NativeSandbox
 
 START_TIMEOUT = 30.0  # seconds; a box takes about 0.2
@@ -75,7 +75,7 @@ class Box:
         egress: EgressPolicy,
         preload: Sequence[str],
         release_cgroup: Callable[[Cgroup], None],
-        store: Store = NO_STORE,
+        store: PackageStore = NO_STORE,
         environment: Environment | None = None,
     ) -> None:
         self.interpreter = interpreter

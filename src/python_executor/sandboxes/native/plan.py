@@ -83,7 +83,7 @@ _FOR_THE_ZYGOTE = {"LD_BIND_NOW": "1"}  # it takes that back; else each fork wou
 
 
 @dataclass(frozen=True, slots=True)
-class Store:
+class PackageStore:
     """What sandboxes may be shown at /venv: the environments below a directory, and the program that makes them."""
 
     environments: str | None = None  # directory on the host
@@ -99,8 +99,13 @@ class Store:
         """The binds that every sandbox sees of it."""
         return ((f"{self.environments}/{environment.key}/venv", VENV),) if environment else ()
 
+    def identity(self, environment: Environment) -> tuple[int, int]:
+        """What tells the directory of an environment from one that is made at its place later; OSError."""
+        found = os.stat(f"{self.environments}/{environment.key}/venv")
+        return found.st_dev, found.st_ino
 
-NO_STORE = Store()
+
+NO_STORE = PackageStore()
 
 
 def place_of(environment: Environment) -> str:
@@ -141,7 +146,7 @@ class BoxPlan:
 def plan_box(
     interpreter: Interpreter,
     *,
-    store: Store = NO_STORE,
+    store: PackageStore = NO_STORE,
     environment: Environment | None = None,
     has_own_uids: bool,
     oom_score_adj: int,
