@@ -108,8 +108,16 @@ class Cache:
         make_directory(self.directory)
         for path in self.directory.glob(f"{NEW}*"):
             _remove(path)
-        for path in self.directory.glob("env_*"):
-            self._learn(path)
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Learn what other processes have made and removed. Blocks."""
+        found = {path.name: path for path in self.directory.glob("env_*")}
+        for key in self._known.keys() - found.keys():
+            del self._known[key]
+        fresh = [stored for key in found.keys() - self._known.keys() if (stored := _read(found[key])) is not None]
+        for stored in sorted(fresh, key=lambda each: each.created_at):  # what was asked for twice came to the newer one
+            self._learn(found[stored.key])
 
     def all(self) -> list[Stored]:
         """Those that are known, in the order of their keys."""

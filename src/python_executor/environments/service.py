@@ -311,6 +311,7 @@ class PackageEnvironments:
     async def prune(self, keep_bytes: int) -> tuple[int, int]:
         """Remove what nobody uses and no name stands for, until no more is left than that; how many, how many bytes."""
         kept = {definition.key for definition in self._definitions.all()}
+        await asyncio.to_thread(self._cache.refresh)
         left, count, freed = self._cache.bytes, 0, 0
         for key in await asyncio.to_thread(self._cache.by_last_use):
             if left - freed <= keep_bytes:
@@ -335,6 +336,7 @@ class PackageEnvironments:
                     if definition is None or definition.key != environment.key:
                         del self._shown[name]
                         await self._workshop.forget(environment)
+                await asyncio.to_thread(self._cache.refresh)
                 await self._make_room()
 
 

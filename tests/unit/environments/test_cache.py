@@ -66,6 +66,25 @@ def test_it_is_found_by_another_process_and_after_a_restart_also_by_what_asked_f
     assert lease(cache, KEYS[1]) is not None
 
 
+def test_what_was_resolved_again_counts_after_a_restart_too(tmp_path: Path) -> None:
+    cache = opened(tmp_path)
+    for key in (KEYS[2], KEYS[0]):
+        publish(cache, key)
+        cache.remember(REQUEST, key)
+    found = asyncio.run(opened(tmp_path).lease_for(REQUEST))
+    assert found is not None and found.stored.key == KEYS[0]
+
+
+def test_what_other_processes_made_and_removed_is_learned(tmp_path: Path) -> None:
+    cache, other = opened(tmp_path), opened(tmp_path)
+    publish(other)
+    cache.refresh()
+    assert cache.bytes == other.bytes > 0
+    other.remove(KEYS[0])
+    cache.refresh()
+    assert cache.bytes == 0
+
+
 def test_a_key_that_is_none_leads_nowhere(tmp_path: Path) -> None:
     cache = opened(tmp_path)
     publish(cache)
