@@ -94,7 +94,7 @@ class Draft:
 
 
 class Cache:
-    """All environments below one directory. What blocks says so."""
+    """All environments below one directory. What blocks says so, and is for a thread: the tables are copied to look."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -113,20 +113,20 @@ class Cache:
     def refresh(self) -> None:
         """Learn what other processes have made and removed. Blocks."""
         found = {path.name: path for path in self.directory.glob("env_*")}
-        for key in self._known.keys() - found.keys():
-            del self._known[key]
-        fresh = [stored for key in found.keys() - self._known.keys() if (stored := _read(found[key])) is not None]
+        for key in set(self._known) - found.keys():
+            self._known.pop(key, None)
+        fresh = [stored for key in found.keys() - set(self._known) if (stored := _read(found[key])) is not None]
         for stored in sorted(fresh, key=lambda each: each.created_at):  # what was asked for twice came to the newer one
             self._learn(found[stored.key])
 
     def all(self) -> list[Stored]:
         """Those that are known, in the order of their keys."""
-        return [self._known[key] for key in sorted(self._known)]
+        return sorted(self._known.values(), key=lambda stored: stored.key)
 
     @property
     def bytes(self) -> int:
         """That all of them take on disk."""
-        return sum(stored.bytes for stored in self._known.values())
+        return sum(stored.bytes for stored in list(self._known.values()))
 
     def find(self, key: str) -> Stored | None:
         """The environment of that key, which may be gone a moment later."""
@@ -188,7 +188,7 @@ class Cache:
             gone = path.with_name(f"{NEW}removed-{os.getpid()}-{key}")
             os.rename(path, gone)
             stored = self._known.pop(key, None) or _read(gone)
-            for request in [request for request, of in self._requests.items() if of == key]:
+            for request in [request for request, of in list(self._requests.items()) if of == key]:
                 del self._requests[request]
             shutil.rmtree(gone, ignore_errors=True)
             return stored.bytes if stored else 0
