@@ -11,7 +11,7 @@ import uv
 from .environments.build import BuildPolicy
 from .environments.cache import Cache
 from .environments.index import PackageIndex
-from .environments.index_settings import IndexSettings
+from .environments.index.settings import IndexSettings
 from .environments.interpreters import find_interpreters
 from .environments.named import Definitions
 from .environments.requirements import PackageFilter

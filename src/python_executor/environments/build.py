@@ -2,7 +2,7 @@
 
     server                                       sandboxes with uv, no network, no secret, no file of anybody's
       ├─ resolve: requirements, a program ──────▶ guest/build.py
-      │                  GET /N/simple/, /N/files/  ◀── packages, through `index.py`, at a socket that we serve
+      │                  GET /N/simple/, /N/files/  ◀── packages, through `index/`, at a socket that we serve
       │                  PUT /lock                  ◀── what the requirements came to; its hash is the key
       └─ install: that lock, the same program ──▶ another one
                          GET /N/files/              ◀── the packages that the lock names, hashes compared
@@ -34,9 +34,9 @@ from ..model.spec import ExecutionSpec, FileEntry, FileTree, Interpreter, Limits
 from .base import Tell, Workshop
 from .cache import Cache, Draft, Lease
 from .index import PackageIndex
+from .index.visit import Visit
 from .locks import Lock, held_to_hashes, lock_key, read_lock
 from .requirements import PackageFilter, Requirements
-from .visit import Visit
 
 if TYPE_CHECKING:
     from aiohttp import web
@@ -259,6 +259,6 @@ def _sentence(*reasons: str | None) -> str:
 
 def one_line(text: str, index: str) -> str:
     """uv's explanation without its drawing, and with the operator's index in place of ours."""
-    text = re.sub(rf"http://127\.0\.0\.1:{PORT}/\d+/(simple|files)/?", f"{index} ", text)
+    text = re.sub(rf"http://127\.0\.0\.1:{PORT}/\d+/(simple/?|files/\d+-\d+/)", f"{index} ", text)
     text = re.sub(r"[×╰├│─▶]+", " ", text)
     return " ".join("".join(character if character.isprintable() else " " for character in text).split())

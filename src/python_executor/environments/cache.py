@@ -174,8 +174,11 @@ class Cache:
         write_manifest(draft.path / "files.jsonl", files.manifest)
         stored = Stored(key, interpreter.version, index, files.bytes, time.time(), lock, self._boot)
         self._write(draft.path, stored)
+        place = self.directory / key
+        if place.exists() and _read(place) is None:
+            self.remove(key)  # a crash of the machine has left it without its record: nobody can use it
         with suppress(OSError):  # somebody was faster, with one that is as good as ours
-            os.rename(draft.path, self.directory / key)
+            os.rename(draft.path, place)
         self._known[key] = stored
 
     def remove(self, key: str) -> int:

@@ -4,7 +4,7 @@
               ── requirements ── asked for before ───────▶ the environment that they came to
               │                  being made now ─────────▶ wait for that, see its progress
               │                  failed a moment ago ────▶ the same failure
-              │                  else ───────────────────▶ made, BUILDS_AT_ONCE at a time
+              │                  else ───────────────────▶ made, a few at a time
               └─ imports ─▶ names of distributions ──────▶ as requirements; without those that can't be had
 
 What is being made is made for all who ask: it goes on when one of them is killed. An execution holds its environment
@@ -20,13 +20,13 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import TypeVar
 
 import structlog
 
-from ..model.environment import Environment, NamedEnvironment, Stage
+from ..model.environment import Environment, NamedEnvironment
 from ..model.errors import BackendError, EnvironmentFailed, ExecutorError
-from ..model.events import Preparing
 from ..model.spec import ExecutionSpec, Interpreter
 from .base import Prepared, Tell, Workshop
 from .build import PLATFORM, Builder, BuildPolicy, Unavailable, program_spec
@@ -35,38 +35,16 @@ from .import_names import distributions_for
 from .imports import LIMITS, ImportReader, may_import_packages
 from .index import PackageIndex
 from .locks import bill_of_materials
+from .making import FAILURE_KEPT, Makings, put
 from .named import Definition, Definitions
 from .requirements import Requirements, read_requirements
 from .wanted import says_something, wanted
 
-BUILDS_AT_ONCE = 2
-FAILURE_KEPT = 30.0  # seconds
 ABSENCE_KEPT = 600.0  # seconds that a name which no index has is not asked for again, where an import named it
-REMEMBERED = 4096
 ROUNDS_MAX = 5  # of leaving out what can't be had
 TIDY_INTERVAL = 10.0  # seconds
 log = structlog.get_logger()
 T = TypeVar("T")
-
-
-class Making:
-    """An environment that is being made, and who waits for it."""
-
-    def __init__(self) -> None:
-        self.task: asyncio.Task[str] | None = None  # to its key
-        self._progress = Preparing(Stage.RESOLVING)
-        self._listeners: list[Tell] = []
-
-    def tell(self, progress: Preparing) -> None:
-        """All who wait."""
-        self._progress = progress
-        for listener in self._listeners:
-            listener(progress)
-
-    def join(self, listener: Tell) -> None:
-        """One more waits, and learns how far it is."""
-        self._listeners.append(listener)
-        listener(self._progress)
 
 
 class PackageEnvironments:
@@ -94,9 +72,7 @@ class PackageEnvironments:
         self._now = now
         self._builder = Builder(workshop, index, cache, policy)
         self._reader = ImportReader(workshop)
-        self._building = asyncio.Semaphore(BUILDS_AT_ONCE)
-        self._making: dict[str, Making] = {}  # by hash of what is wanted
-        self._failed: dict[str, tuple[float, EnvironmentFailed]] = {}
+        self._makings = Makings(now)
         self._absent: dict[str, tuple[float, str]] = {}  # names of distributions, and why there are none
         self._no_index_until = 0.0  # imports wait for none: a machine may have no way to any
         self._shown: dict[str, Environment] = {}  # named ones that sandboxes are made ahead for
@@ -110,11 +86,9 @@ class PackageEnvironments:
 
     async def close(self) -> None:
         """Give up what is being made."""
-        tasks = [making.task for making in self._making.values() if making.task is not None]
-        for task in (self._tidying, *tasks):
-            if task is not None:
-                task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        if self._tidying is not None:
+            self._tidying.cancel()
+        await self._makings.close()
         await self._index.close()
 
     def concerns(self, spec: ExecutionSpec) -> bool:
@@ -146,7 +120,7 @@ class PackageEnvironments:
             lease = None if anew else await self._cache.lease_for(request)
             if lease is not None:
                 break
-            key = await self._made(request, requirements, interpreter, tell)
+            key = await self._makings.made(request, partial(self._make, request, requirements, interpreter), tell)
             lease = await self._cache.lease(key)
             if lease is not None:
                 break
@@ -159,37 +133,14 @@ class PackageEnvironments:
             raise
         return lease
 
-    # --- made once, for all who ask ---
-
-    async def _made(self, request: str, requirements: Requirements, interpreter: Interpreter, tell: Tell) -> str:
-        """The key of the environment, when it is there."""
-        until, failure = self._failed.get(request, (0.0, None))
-        if failure is not None and self._now() < until:
-            raise failure.with_traceback(None)
-        making = self._making.get(request)
-        if making is None:
-            making = self._making[request] = Making()
-            making.task = asyncio.create_task(self._make(request, requirements, interpreter, making.tell))
-            making.task.add_done_callback(_look_at)  # all who waited may have been killed
-        making.join(tell)
-        assert making.task is not None  # noqa: S101 - as above
-        return await asyncio.shield(making.task)
-
     async def _make(self, request: str, requirements: Requirements, interpreter: Interpreter, tell: Tell) -> str:
+        lease = await self._builder.build(requirements, interpreter, tell)
         try:
-            async with self._building:
-                lease = await self._builder.build(requirements, interpreter, tell)
-            try:
-                self._cache.remember(request, lease.stored.key)
-                await self._make_room()
-                return lease.stored.key
-            finally:
-                lease.release()
-        except EnvironmentFailed as failure:
-            _put(self._failed, request, (self._now() + FAILURE_KEPT, failure))
-            raise
+            self._cache.remember(request, lease.stored.key)
+            await self._make_room()
+            return lease.stored.key
         finally:
-            del self._making[request]
+            lease.release()
 
     def _hash(self, requirements: Requirements, interpreter: Interpreter) -> str:
         what = [requirements.text, interpreter.version, PLATFORM, self._index.settings.identity,
@@ -235,7 +186,7 @@ class PackageEnvironments:
                 if not lacking:
                     raise
                 for name in lacking:
-                    _put(self._absent, name, (self._now() + ABSENCE_KEPT, str(failure)))
+                    put(self._absent, name, (self._now() + ABSENCE_KEPT, str(failure)))
                 names = names - lacking
         return None
 
@@ -346,17 +297,3 @@ def _as_requirements(names: set[str]) -> Requirements:
 
 def _prepared(lease: Lease, hints: tuple[str, ...] = ()) -> Prepared:
     return Prepared(lease.stored.environment, hints, lease.release)
-
-
-def _look_at(task: asyncio.Task[str]) -> None:
-    """At how it ended, which asyncio would complain of else."""
-    if not task.cancelled():
-        task.exception()
-
-
-def _put(table: dict[str, T], key: str, value: T) -> None:
-    """Into a table of bounded size, the oldest of which goes."""
-    table.pop(key, None)
-    table[key] = value
-    while len(table) > REMEMBERED:
-        del table[next(iter(table))]

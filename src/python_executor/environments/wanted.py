@@ -13,14 +13,8 @@ from packaging.specifiers import SpecifierSet
 
 from ..model.errors import EnvironmentFailed
 from ..model.spec import ExecutionSpec, FileEntry, FileTree, Interpreter
-from .requirements import (
-    Declared,
-    Requirements,
-    project_dependencies,
-    read_requirements,
-    requirements_file,
-    script_metadata,
-)
+from .declared import Declared, project_dependencies, script_metadata
+from .requirements import Requirements, read_requirements, requirements_file
 
 SCRIPT_MAX = 1 << 20  # bytes of the entrypoint in which its metadata must be
 FILE_MAX = (256 << 10) + 1  # bytes; a longer one is refused by whoever reads it

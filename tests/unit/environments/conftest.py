@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from python_executor.api.server import new_event_loop
-from python_executor.environments import upstream
-from python_executor.environments.index_settings import IndexSettings, Proxies
-from python_executor.environments.visit import Visit
+from python_executor.environments.index import upstream
+from python_executor.environments.index.settings import IndexSettings, Proxies
+from python_executor.environments.index.visit import Visit
 from tests.support.index import FakeIndex
 
 from .support import NO_PROXIES, PATIENCE, Act, Serve, visiting

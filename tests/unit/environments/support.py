@@ -18,8 +18,8 @@ import aiohttp
 import uv
 
 from python_executor.environments.index import PackageIndex
-from python_executor.environments.index_settings import IndexSettings, Proxies
-from python_executor.environments.visit import Visit
+from python_executor.environments.index.settings import IndexSettings, Proxies
+from python_executor.environments.index.visit import Visit
 from tests.support.index import JSON, make_wheel
 
 MEBIBYTE = 1024 * 1024

@@ -12,7 +12,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from python_executor.environments import index_server
+from python_executor.environments.index import server as index_server
 from tests.support import index as fakes
 from tests.support.index import JSON, FakeIndex, make_sdist, make_wheel, sha256
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from python_executor.environments.index_settings import PYPI, IndexSettings, Proxies
+from python_executor.environments.index.settings import PYPI, IndexSettings, Proxies
 
 UV = {"UV_DEFAULT_INDEX": "https://uv/simple", "UV_INDEX": "https://uv-1/s named=https://uv-2/s", "UV_EXTRA_INDEX_URL": "https://uv-3/s"}  # fmt: skip
 PIP = {"PIP_INDEX_URL": "https://pip/simple", "PIP_EXTRA_INDEX_URL": "https://pip-1/s https://pip-2/s"}

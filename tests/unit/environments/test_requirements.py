@@ -10,16 +10,15 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from python_executor.environments import declared
 from python_executor.environments import requirements as limits
+from python_executor.environments.declared import Declared, project_dependencies, script_metadata
 from python_executor.environments.locks import read_lock
 from python_executor.environments.requirements import (
-    Declared,
     PackageFilter,
     Requirements,
-    project_dependencies,
     read_requirements,
     requirements_file,
-    script_metadata,
 )
 from python_executor.model.errors import EnvironmentFailed
 
@@ -435,7 +434,7 @@ def test_blocks_are_those_that_the_expression_of_pep_723_finds(lines: list[str],
         (script("requires-python = 'new'"), "requires-python is not understood"),
         (script("#" * 65_537), "longer than 65536 bytes"),
         (script("").replace(b"# \n", b"# \xff\n"), "not UTF-8"),
-        (script("") + b"\n" * limits.MAX_SOURCE, "script is longer than"),
+        (script("") + b"\n" * declared.MAX_SOURCE, "script is longer than"),
     ],
 )
 def test_metadata_that_cannot_be_read_is_refused(source: bytes, complaint: str) -> None:

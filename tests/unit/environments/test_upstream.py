@@ -6,8 +6,8 @@ from ipaddress import ip_address
 
 import pytest
 
-from python_executor.environments.addresses import is_public
-from python_executor.environments.index_settings import Proxies
+from python_executor.environments.index.addresses import is_public
+from python_executor.environments.index.settings import Proxies
 from tests.support import index as fakes
 from tests.support.index import FakeIndex
 

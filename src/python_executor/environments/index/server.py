@@ -24,7 +24,7 @@ import structlog
 from aiohttp import web
 from packaging.utils import InvalidName, canonicalize_name
 
-from .index_pages import ACCEPT, PAGE_TYPE, Listed, Page, rewritten
+from .pages import ACCEPT, PAGE_TYPE, Listed, Page, rewritten
 from .upstream import Answer, Upstream, joined, place
 from .visit import MEBIBYTE, Meter, Rules, Unavailable, Visit
 

@@ -7,7 +7,7 @@
 A build sandbox has no network. In its network namespace one TCP socket listens, which the server holds, and what
 connects to it is answered here, in the server's process. So credentials, proxies and certificates never enter the
 sandbox, and whatever runs there while packages are built reaches packages and nothing else. It is hostile all the same:
-`index_server.py` bounds what it may ask for, `upstream.py` where that may lead, `index_pages.py` what it gets to see.
+`server.py` bounds what it may ask for, `upstream.py` where that may lead, `pages.py` what it gets to see.
 
 When the sandbox dies its requests are cancelled; when a visit ends, or the server does, connections are cut. Nothing is
 retried here, as uv does that. What went wrong is in the visit, in words for the user: uv only sees a status.
@@ -23,13 +23,13 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from .index_settings import IndexSettings
+from .settings import IndexSettings
 from .visit import Rules, Visit
 
 if TYPE_CHECKING:
     from aiohttp import web
 
-    from .index_server import IndexServer
+    from .server import IndexServer
     from .upstream import Upstream
 
 
@@ -78,7 +78,7 @@ class PackageIndex:
 
 
 def _imported() -> tuple[type[IndexServer], type[Upstream]]:
-    from .index_server import IndexServer
+    from .server import IndexServer
     from .upstream import Upstream
 
     return IndexServer, Upstream

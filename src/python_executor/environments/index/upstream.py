@@ -29,7 +29,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
 from .addresses import is_public, literal
-from .index_settings import IndexSettings
+from .settings import IndexSettings
 from .visit import Unavailable
 
 FILE_HOSTS = {"pypi.org": "files.pythonhosted.org", "test.pypi.org": "test-files.pythonhosted.org"}  # theirs as well

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 
-from ..model.egress import NEVER
+from ...model.egress import NEVER
 
 NOT_PUBLIC = {  # that `is_global` takes for public, at least in some version of Python
     "protocol assignments, and Oracle's metadata": IPv4Network("192.0.0.0/24"),
