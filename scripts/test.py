@@ -61,7 +61,8 @@ def ordinary_user() -> None:
         "tests/end_to_end/test_leftovers.py::test_a_server_that_is_killed_leaves_no_code_running_and_nothing_behind"
     )
     abuse = ("-m", "not twin", "--ignore", "tests/abuse/test_api.py", "tests/abuse")  # what depends on privilege
-    paths = (*abuse, "tests/sandbox", "tests/api", killed)
+    packages = ("tests/packages/test_what_works.py", "tests/packages/test_builds.py")
+    paths = (*abuse, "tests/sandbox", "tests/api", *packages, killed)
     home = Path("/tmp/python-executor-ordinary-user")
     home.mkdir(exist_ok=True)
     os.chmod(home, 0o777)
@@ -96,6 +97,7 @@ GROUPS: dict[str, Callable[[], None]] = {
     "unit": pytest("tests/unit"),
     "sandbox": pytest("tests/sandbox"),
     "api": pytest("tests/api"),
+    "packages": pytest("tests/packages"),
     "abuse": pytest("tests/abuse", *(() if os.geteuid() == 0 else ("-m", "not twin"))),
     "fuzz": pytest("tests/fuzz"),
     "client": pytest("tests/client"),
@@ -109,6 +111,9 @@ if os.geteuid() == 0:
 LONG: dict[str, Callable[[], None]] = {  # need root
     "long fuzzing": lambda: run(PYTHON, *PYTEST, "tests/fuzz", env={"FUZZ_EXAMPLES": "10"}),
     "bombs": lambda: run(PYTHON, "scripts/bombs.py"),
+    "servers killed in a build": lambda: run(
+        PYTHON, *PYTEST, "tests/packages/test_killing.py", env={"KILL_ROUNDS": "30"}
+    ),
     "packages from the registry": lambda: run(PYTHON, "scripts/packages.py"),
     "mutations": lambda: run(PYTHON, "scripts/check-mutations"),
 }

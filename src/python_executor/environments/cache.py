@@ -188,7 +188,7 @@ class Cache:
         if fd is None:
             return 0
         try:
-            gone = path.with_name(f"{NEW}removed-{os.getpid()}-{key}")
+            gone = path.with_name(f"{NEW}removed-{time.monotonic_ns()}-{os.getpid()}")
             os.rename(path, gone)
             stored = self._known.pop(key, None) or _read(gone)
             for request in [request for request, of in list(self._requests.items()) if of == key]:

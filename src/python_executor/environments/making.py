@@ -25,6 +25,7 @@ class Making:
 
     def __init__(self) -> None:
         self.task: asyncio.Task[str] | None = None
+        self.waiting = 0
         self._progress = Preparing(Stage.RESOLVING)
         self._listeners: list[Tell] = []
 
@@ -50,18 +51,25 @@ class Makings:
         self._failed: dict[str, tuple[float, EnvironmentFailed]] = {}  # until when it is not tried again
 
     async def made(self, request: str, make: Make, tell: Tell) -> str:
-        """The key, when it is there; what one waits for goes on for the others when that one is cancelled."""
+        """The key, when it is there. It goes on when one of those who wait is cancelled, and ends with the last."""
         until, failure = self._failed.get(request, (0.0, None))
         if failure is not None and self._now() < until:
             raise failure.with_traceback(None)
         making = self._going.get(request)
         if making is None:
             making = self._going[request] = Making()
-            making.task = asyncio.create_task(self._run(request, make, making.tell))
+            making.task = asyncio.create_task(self._run(request, make, making))
             making.task.add_done_callback(_look_at)  # all who waited may have been killed
         making.join(tell)
         assert making.task is not None  # noqa: S101 - as above
-        return await asyncio.shield(making.task)
+        making.waiting += 1
+        try:
+            return await asyncio.shield(making.task)
+        finally:
+            making.waiting -= 1
+            if making.waiting == 0 and not making.task.done():
+                self._forget(request, making)
+                making.task.cancel()
 
     async def close(self) -> None:
         """Give up all of them."""
@@ -70,14 +78,19 @@ class Makings:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _run(self, request: str, make: Make, tell: Tell) -> str:
+    async def _run(self, request: str, make: Make, making: Making) -> str:
         try:
             async with self._room:
-                return await make(tell)
+                return await make(making.tell)
         except EnvironmentFailed as failure:
             put(self._failed, request, (self._now() + FAILURE_KEPT, failure))
             raise
         finally:
+            self._forget(request, making)
+
+    def _forget(self, request: str, making: Making) -> None:
+        """Whoever asks from now on starts anew."""
+        if self._going.get(request) is making:
             del self._going[request]
 
 

@@ -7,8 +7,8 @@
               │                  else ───────────────────▶ made, a few at a time
               └─ imports ─▶ names of distributions ──────▶ as requirements; without those that can't be had
 
-What is being made is made for all who ask: it goes on when one of them is killed. An execution holds its environment
-until it has ended; what nobody holds may be removed, the longest unused first.
+What is being made is made for all who ask: it goes on when one of them is killed, and ends with the last. An execution
+holds its environment until it has ended; what nobody holds may be removed, the longest unused first.
 """
 
 from __future__ import annotations

@@ -409,7 +409,7 @@ def test_blocks_are_those_that_the_expression_of_pep_723_finds(lines: list[str],
         (match["type"], "\n".join(line[2:] for line in match["content"].splitlines()))
         for match in PEP_723.finditer(text.replace("\r\n", "\n"))
     ]
-    assert [(kind.decode(), content.decode()) for kind, content in limits._blocks(text.encode())] == expected
+    assert [(kind.decode(), content.decode()) for kind, content in declared._blocks(text.encode())] == expected
 
 
 @pytest.mark.parametrize(

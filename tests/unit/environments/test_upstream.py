@@ -81,6 +81,18 @@ def test_no_page_leads_to_an_address_that_is_not_public(
     assert other.requests == []
 
 
+def test_no_page_leads_to_another_service_of_a_host_that_has_an_index(
+    serve: Serve, index: FakeIndex, other: FakeIndex
+) -> None:
+    index.add(DEMO, DEMO_WHEEL, url=f"{other.root}/files/{DEMO}")
+
+    async def act(guest: Guest) -> None:
+        assert (await guest.download())[0] == 502
+
+    assert "which is not on the public internet" in (serve(act, index).failure or "")
+    assert other.requests == []
+
+
 def test_the_operator_can_name_a_host_that_files_come_from(serve: Serve, index: FakeIndex, other: FakeIndex) -> None:
     other.add(DEMO, DEMO_WHEEL)
     index.add(DEMO, DEMO_WHEEL, url=f"{other.root}/files/{DEMO}".replace("127.0.0.1", "localhost"))

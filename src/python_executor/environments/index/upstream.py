@@ -75,12 +75,10 @@ class Upstream:
         self.indexes = tuple(str(URL(url).with_user(None)).rstrip("/") for url in settings.urls)
         self._logins = tuple(_login(URL(url)) for url in settings.urls)
         self._proxies = settings.proxies
-        ways = [*settings.urls, *filter(None, (settings.proxies.http, settings.proxies.https))]
-        hosts = {(URL(url).raw_host or "").lower() for url in ways} | set(settings.hosts)
-        self._operators = frozenset(hosts | {FILE_HOSTS[host] for host in hosts & FILE_HOSTS.keys()})
+        self._own = _Own(settings)
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
-                resolver=_CheckedResolver(self._operators), ssl=_certificates(settings.ca_bundle), limit=0
+                resolver=_CheckedResolver(self._own), ssl=_certificates(settings.ca_bundle), limit=0
             ),
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=aiohttp.ClientTimeout(total=None, connect=CONNECT_TIMEOUT, sock_read=READ_TIMEOUT),
@@ -134,7 +132,7 @@ class Upstream:
     def _check(self, url: URL) -> None:
         """Raises Unavailable for an address that is neither public nor the operator's."""
         host = (url.raw_host or "").lower()
-        if host in self._operators:
+        if self._own.has(host, url.port):
             return
         try:
             address = literal(host)
@@ -144,6 +142,19 @@ class Upstream:
             raise Unavailable(_closed(url))
 
 
+class _Own:
+    """Where the operator's settings lead, which may be anywhere: indexes and proxies, hosts that files come from."""
+
+    def __init__(self, settings: IndexSettings) -> None:
+        ways = [*settings.urls, *filter(None, (settings.proxies.http, settings.proxies.https))]
+        self._places = {((url.raw_host or "").lower(), url.port) for url in map(URL, ways)}
+        self._hosts = {*settings.hosts, *(FILE_HOSTS[host] for host, _ in self._places if host in FILE_HOSTS)}
+
+    def has(self, host: str, port: int | None) -> bool:
+        """Whether such an address needs no check."""
+        return host.lower() in self._hosts or (host.lower(), port) in self._places
+
+
 class _NotPublic(OSError):
     """A name leads where nothing but the operator's own indexes may be."""
 
@@ -151,15 +162,15 @@ class _NotPublic(OSError):
 class _CheckedResolver(AbstractResolver):
     """Resolves names, and refuses those that lead to an address that is not public, but for the operator's hosts."""
 
-    def __init__(self, operators: frozenset[str]) -> None:
-        self._operators = operators
+    def __init__(self, own: _Own) -> None:
+        self._own = own
         self._resolver = aiohttp.ThreadedResolver()
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
     ) -> list[ResolveResult]:
         found = await self._resolver.resolve(host, port, family)
-        if host.lower() not in self._operators and not all(is_public(ip_address(each["host"])) for each in found):
+        if not self._own.has(host, port) and not all(is_public(ip_address(each["host"])) for each in found):
             raise _NotPublic(host)
         return found
 
