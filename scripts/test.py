@@ -20,6 +20,7 @@ from python_executor.environments.interpreters import find_interpreters
 ROOT = Path(__file__).resolve().parent.parent
 PYTHON = Path(sys.executable)
 ORDINARY_USER = "65534"  # nobody
+TWO_AT_A_TIME = ("--numprocesses", "2")
 PYTEST = ("-m", "pytest", "--quiet", "-p", "no:cacheprovider")
 
 
@@ -94,10 +95,10 @@ LIVE = {"test_live.py", "test_seed_examples.py"}  # need a server, run in the gr
 
 GROUPS: dict[str, Callable[[], None]] = {
     "checks": checks,
-    "unit": pytest("tests/unit"),
+    "unit": pytest(*TWO_AT_A_TIME, "tests/unit"),
     "sandbox": pytest("tests/sandbox"),
     "api": pytest("tests/api"),
-    "packages": pytest("tests/packages"),
+    "packages": pytest(*TWO_AT_A_TIME, "tests/packages"),
     "abuse": pytest("tests/abuse", *(() if os.geteuid() == 0 else ("-m", "not twin"))),
     "fuzz": pytest("tests/fuzz"),
     "client": pytest("tests/client"),
