@@ -261,4 +261,5 @@ def one_line(text: str, index: str) -> str:
     """uv's explanation without its drawing, and with the operator's index in place of ours."""
     text = re.sub(rf"http://127\.0\.0\.1:{PORT}/\d+/(simple/?|files/\d+-\d+/)", f"{index} ", text)
     text = re.sub(r"[×╰├│─▶]+", " ", text)
-    return " ".join("".join(character if character.isprintable() else " " for character in text).split())
+    line = " ".join("".join(character if character.isprintable() else " " for character in text).split())
+    return line.removeprefix("error: ").replace(" cause: ", ": ")
