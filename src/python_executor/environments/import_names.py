@@ -5,8 +5,8 @@ for all others the distribution has the name of the import. Whether it exists, o
 
 What a sandbox finds by parsing (guest/imports.py) is exact, but takes a sandbox. `candidates` looks at the bytes of
 code first, and says which top-level names that could be: at most too many, never too few. It has one pattern, in which
-every repetition is possessive and no name is a keyword: what starts at one keyword ends before the next, so that it
-takes linear time on any input.
+no name is a keyword: what starts at one keyword ends before the next, and nothing that is given back can be matched in
+another way, so that it takes linear time on any input. Groups are not possessive: before 3.11.5 Python gets that wrong.
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ from importlib.resources import files
 ANYTHING = "*"  # among candidates: some name that bytes alone don't tell
 _NO_DISTRIBUTION = "-"  # in the table: a name that many distributions share, and none of them owns
 _MAX_NAME_LENGTH = 100
-_PLAUSIBLE = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*+")
+_PLAUSIBLE = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*")
 
 _SPACE = rb"(?:[ \t\f]|\\(?:\r\n?|\n))"  # within a statement, lines continued included
 _NAME = rb"(?!(?:import|from|as)(?![\w\x80-\xff]))[\w\x80-\xff]++"
-_DOTTED = rb"%(name)s(?:%(space)s*+\.%(space)s*+%(name)s)*+" % {b"name": _NAME, b"space": _SPACE}
-_ITEM = rb"%(dotted)s(?:%(space)s++as%(space)s++%(name)s)?+" % {b"dotted": _DOTTED, b"name": _NAME, b"space": _SPACE}
+_DOTTED = rb"%(name)s(?:%(space)s*\.%(space)s*%(name)s)*" % {b"name": _NAME, b"space": _SPACE}
+_ITEM = rb"%(dotted)s(?:%(space)s+as%(space)s+%(name)s)?" % {b"dotted": _DOTTED, b"name": _NAME, b"space": _SPACE}
 _IMPORT = re.compile(
     rb"""
     from (?<![\w\x80-\xff]from) (?:
-        [ \t\f]*+ \. (?:[ \t\f.]*+ %(name)s)*+ [ \t\f.]*+ import\b  # relative
-        | [ \t\f]++ (%(name)s) (?:[ \t\f]*+ \. [ \t\f]*+ %(name)s)*+ [ \t\f]*+ import\b
+        [ \t\f]*+ \. (?:[ \t\f.]*+ %(name)s)* [ \t\f.]*+ import\b  # relative
+        | [ \t\f]++ (%(name)s) (?:[ \t\f]*+ \. [ \t\f]*+ %(name)s)* [ \t\f]*+ import\b
         # continued: the `import` is looked at again, as it may also begin the line after a comment
-        | %(space)s++ (%(dotted)s) (?=%(space)s*+ import\b)
+        | %(space)s+ (%(dotted)s) (?=%(space)s* import\b)
     )
-    | import (?<![\w\x80-\xff]import) %(space)s++
-        (%(item)s (?:%(space)s*+ , %(space)s*+ %(item)s)*+) %(space)s*+ (?:(?=[;\#\r\n])|\Z)
-    | (__import__|import_module) (?:\( ["'] ([A-Za-z0-9_.]++) ["'] [,)])?+
+    | import (?<![\w\x80-\xff]import) %(space)s+
+        (%(item)s (?:%(space)s* , %(space)s* %(item)s)*) %(space)s* (?:(?=[;\#\r\n])|\Z)
+    | (__import__|import_module) (?:\( ["'] ([A-Za-z0-9_.]++) ["'] [,)])?
     """
     % {b"name": _NAME, b"dotted": _DOTTED, b"item": _ITEM, b"space": _SPACE},
     re.VERBOSE,
