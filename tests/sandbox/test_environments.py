@@ -18,7 +18,7 @@ import uv
 from python_executor.model.environment import Environment
 from python_executor.model.errors import BackendError
 from python_executor.sandboxes.native.plan import PackageStore
-from tests.sandbox.conftest import NEWEST, Engine, Outcome, make_spec
+from tests.sandbox.conftest import INTERPRETERS, NEWEST, Engine, Outcome, make_spec
 
 MODULE = "value = 41\n"
 ADDED, OTHER = Environment("env_" + "a" * 32, ()), Environment("env_" + "b" * 32, ())
@@ -31,10 +31,11 @@ def make_venv(directory: Path, name: str) -> None:
     (packages / f"{name}.py").write_text(MODULE)
     (packages / "notes.pth").write_text("import os; os.environ['FROM_PTH'] = 'yes'\n")
     (directory / "bin").mkdir()
-    (directory / "bin/python").symlink_to(f"/python/bin/python{NEWEST}")
+    python = INTERPRETERS[0].path_in_sandbox
+    (directory / "bin/python").symlink_to(python)
     (directory / "bin/tool").write_text("#!/venv/bin/python\nprint('a tool')\n")
     (directory / "bin/tool").chmod(0o755)
-    (directory / "pyvenv.cfg").write_text("home = /python/bin\n")
+    (directory / "pyvenv.cfg").write_text(f"home = {os.path.dirname(python)}\n")
 
 
 @pytest.fixture(scope="module")
