@@ -6,12 +6,13 @@ import os
 import socket
 from collections.abc import Sequence
 
+import structlog
 import uv
 
 from .environments.build import BuildPolicy
 from .environments.cache import Cache
 from .environments.index import PackageIndex
-from .environments.index.settings import IndexSettings
+from .environments.index.settings import PYPI, IndexSettings
 from .environments.interpreters import find_interpreters
 from .environments.named import Definitions
 from .environments.requirements import PackageFilter
@@ -26,6 +27,7 @@ from .settings import MEBIBYTE, Settings
 from .storage.base import Store
 from .storage.sqlite import SqliteStore
 
+log = structlog.get_logger()
 ENVIRONMENTS, NAMED = "environments", "named"  # in the data directory
 
 
@@ -71,7 +73,10 @@ def _environments(
             os.environ, settings.index_url, settings.extra_index_url, settings.package_hosts
         )
     except ValueError as problem:
-        raise BackendError(str(problem)) from problem
+        if settings.index_url or settings.extra_index_url:
+            raise BackendError(str(problem)) from problem
+        log.warning("packages can't be installed", reason=str(problem))  # of variables that are not ours
+        index = IndexSettings((PYPI,), unusable=str(problem))
     return PackageEnvironments(
         backend,
         interpreters,

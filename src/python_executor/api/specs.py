@@ -107,7 +107,7 @@ class SpecBuilder:
         is_open = requirements == "" and not request.environment
         detects = by_default if request.detect_imports is None else request.detect_imports
         return {
-            "requirements": "" if requirements == "-" else request.requirements_txt,
+            "requirements": "" if requirements in ("", "-") else request.requirements_txt,
             "finds_requirements": is_open,
             "detects_imports": is_open and detects and self._settings.auto_detect_imports,
             "environment": request.environment,

@@ -3,10 +3,10 @@
     server                                       sandboxes with uv, no network, no secret, no file of anybody's
       ├─ resolve: requirements, a program ──────▶ guest/build.py
       │                  GET /N/simple/, /N/files/  ◀── packages, through `index/`, at a socket that we serve
-      │                  PUT /lock                  ◀── what the requirements came to; its hash is the key
+      │                  PUT /result                ◀── what the requirements came to; its hash is the key
       └─ install: that lock, the same program ──▶ another one
                          GET /N/files/              ◀── the packages that the lock names, hashes compared
-                         PUT /files                 ◀── the installed files; found once the last of them is here
+                         PUT /result                ◀── the installed files; found once the last of them is here
 
 Source distributions run code when they are built, even to be resolved, and wheels are unpacked: all of that happens in
 there, as the unprivileged user of an ordinary sandbox, whose limits are the build's own. Two sandboxes, because an
@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
 from ..model.environment import Stage
-from ..model.errors import EnvironmentFailed
+from ..model.errors import BackendError, EnvironmentFailed
 from ..model.events import Event, Exited, Preparing, Stderr, Termination
 from ..model.spec import ExecutionSpec, FileEntry, FileTree, Interpreter, Limits
 from .base import Tell, Workshop
@@ -67,7 +67,7 @@ class BuildPolicy:
         return Limits(self.timeout_seconds, 2 * self.max_mb + MEMORY_TO_WORK_MB, 2 * self.max_mb, self.cpu_shares)
 
 
-class Unavailable(EnvironmentFailed):
+class PackagesUnavailable(EnvironmentFailed):
     """Some packages can't be had, perhaps just these; or no index could be asked."""
 
     def __init__(self, message: str, names: frozenset[str], *, no_index: bool = False) -> None:
@@ -91,12 +91,16 @@ class Builder:
 
     async def build(self, requirements: Requirements, interpreter: Interpreter, tell: Tell) -> Lease:
         """The environment, new or found. Raises `EnvironmentFailed`, in words for whoever asked, and `BackendError`."""
+        if self._index.settings.unusable:
+            raise EnvironmentFailed(_sentence(self._index.settings.unusable))
         if requirements.is_lock:
             lock = read_lock(requirements.text)
         else:
             lock = held_to_hashes(await self._resolve(requirements, interpreter, tell), requirements)
+        python = f"{interpreter.version} at {interpreter.path_in_sandbox}"
+        kind = "wheels" if self._policy.wheels_only else "wheels and builds"
         index = self._index.settings.identity
-        key = lock_key(lock, python=interpreter.version, platform=PLATFORM, index=index)
+        key = lock_key(lock, python=python, platform=f"{PLATFORM}, {kind}", index=index)
         async with self._installing.setdefault(key, asyncio.Lock()):
             lease = await self._cache.lease(key)
             if lease is None:
@@ -124,12 +128,12 @@ class Builder:
 
     async def _install(self, key: str, lock: Lock, is_foreign: bool, interpreter: Interpreter, tell: Tell) -> None:
         tell(Preparing(Stage.INSTALLING))
-        draft = await asyncio.to_thread(Draft, self._cache.directory, self._policy.max_mb << 20)
+        draft = Draft(self._cache.directory, self._policy.max_mb << 20)
 
         async def take_files(request: web.Request) -> None:
             tell(Preparing(Stage.STORING))
             async for data in request.content.iter_chunked(CHUNK):
-                await asyncio.to_thread(draft.receiver.feed, data)
+                await asyncio.to_thread(draft.feed, data)
 
         try:
             step = "install foreign" if is_foreign else "install"
@@ -147,7 +151,9 @@ class Builder:
         instructions = {"step": step, "text": text, "port": PORT, "indexes": indexes,
                         "wheels_only": self._policy.wheels_only}  # fmt: skip
         stdin = json.dumps(instructions).encode()
-        spec = program_spec("build.py", {}, interpreter, self._policy.limits(), stdin)
+        spec = program_spec(
+            "build.py", {"frames.py": guest_file("frames.py")}, interpreter, self._policy.limits(), stdin
+        )
         run = Run(take)
         sandbox, listener = await self._workshop.acquire_to_build(spec, PORT)
         try:
@@ -164,9 +170,11 @@ class Builder:
                         await sandbox.run(spec, run.feed)
         finally:
             await sandbox.destroy()
+        if run.broken is not None:
+            raise BackendError(f"an environment could not be written: {run.broken}") from run.broken
         if not run.has_succeeded:
             message = explanation(run, self._policy, self._index.settings.describe())
-            raise Unavailable(message, run.lacking(), no_index=run.visit.failure is not None)
+            raise PackagesUnavailable(message, run.lacking(), no_index=run.visit.no_index)
 
 
 class Run:
@@ -177,6 +185,7 @@ class Run:
         self.exited: Exited | None = None
         self.said = b""  # uv's explanation, or what took its place
         self.refusal: str | None = None  # of what came
+        self.broken: OSError | None = None  # where we could not keep it
         self._take = take
         self._has_begun = False
         self._is_done = False
@@ -213,9 +222,12 @@ class Run:
         self._has_begun = True
         try:
             await self._take(request)
-        except (ValueError, OSError) as problem:
+        except ValueError as problem:
             self.refusal = str(problem)
             return web.Response(status=400)
+        except OSError as problem:  # ours: a full disk, say
+            self.broken = problem
+            return web.Response(status=500)
         self._is_done = True
         return web.Response()
 
@@ -225,12 +237,16 @@ def program_spec(
 ) -> ExecutionSpec:
     """One of our own programs, to be run in a sandbox as anybody's, with other files beside it."""
     entries, content = [], b""
-    program = files("python_executor.guest").joinpath(name).read_bytes()
-    for path, data in {name: program, **others}.items():
+    for path, data in {name: guest_file(name), **others}.items():
         entries.append(FileEntry(path, 0o644, len(content), len(data)))
         content += data
     tree = FileTree(tuple(entries), content)
     return ExecutionSpec(tree, name, interpreter.minor_version, limits, stdin=stdin)
+
+
+def guest_file(name: str) -> bytes:
+    """What is run inside of a sandbox, or beside it."""
+    return files("python_executor.guest").joinpath(name).read_bytes()
 
 
 def explanation(run: Run, policy: BuildPolicy, index: str) -> str:

@@ -16,12 +16,14 @@ compared with its digests before it is used again.
 from __future__ import annotations
 
 import asyncio
+import errno
 import fcntl
 import json
 import os
 import re
 import shutil
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -39,7 +41,7 @@ FORMAT = 1
 KEY = re.compile(r"env_[0-9a-f]{32}")
 NEW = ".new-"
 REQUEST_LENGTH = 64
-REQUESTS_MAX = 1000  # spellings of what comes to one environment; others are resolved each time
+REQUESTS_MAX = 1000  # spellings of what comes to one environment, the last ones
 log = structlog.get_logger()
 
 
@@ -54,6 +56,8 @@ class Stored:
     created_at: float  # seconds since 1970
     lock: Lock
     boot: str  # of the machine, when it was made or last compared with its digests
+    interpreter: str  # where sandboxes see it
+    files: str  # digest of files.jsonl
 
     @property
     def environment(self) -> Environment:
@@ -81,16 +85,26 @@ class Draft:
     def __init__(self, directory: Path, max_bytes: int) -> None:
         self.path = Path(tempfile.mkdtemp(prefix=NEW, dir=directory))
         self._fd = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        self._using = threading.Lock()  # a thread goes on writing when nobody waits for it any more
+        self._is_closed = False
         fcntl.flock(self._fd, fcntl.LOCK_SH)
         for path in (self.path, self.path / "venv"):
             make_directory(path)
         self.receiver = Receiver(self.path / "venv", max_bytes)
 
+    def feed(self, data: bytes) -> None:
+        """As `Receiver.feed`; does nothing once it is closed."""
+        with self._using:
+            if not self._is_closed:
+                self.receiver.feed(data)
+
     def close(self) -> None:
         """Remove what was not published."""
-        self.receiver.close()
-        shutil.rmtree(self.path, ignore_errors=True)
-        os.close(self._fd)
+        with self._using:
+            self._is_closed = True
+            self.receiver.close()
+            shutil.rmtree(self.path, ignore_errors=True)
+            os.close(self._fd)
 
 
 class Cache:
@@ -110,14 +124,16 @@ class Cache:
             _remove(path)
         self.refresh()
 
-    def refresh(self) -> None:
-        """Learn what other processes have made and removed. Blocks."""
+    def refresh(self) -> set[str]:
+        """Learn what other processes have made and removed; keys of what is gone. Blocks."""
         found = {path.name: path for path in self.directory.glob("env_*")}
-        for key in set(self._known) - found.keys():
+        gone = set(self._known) - found.keys()
+        for key in gone:
             self._known.pop(key, None)
         fresh = [stored for key in found.keys() - set(self._known) if (stored := _read(found[key])) is not None]
         for stored in sorted(fresh, key=lambda each: each.created_at):  # what was asked for twice came to the newer one
             self._learn(found[stored.key])
+        return gone
 
     def all(self) -> list[Stored]:
         """Those that are known, in the order of their keys."""
@@ -145,7 +161,8 @@ class Cache:
             if stored.boot != self._boot:
                 stored = await asyncio.to_thread(self._compare, stored)
             if stored is not None:
-                os.utime(fd)  # last used
+                with suppress(OSError):  # made by another account of this machine
+                    os.utime(fd)  # last used
                 return Lease(stored, fd)
         except BaseException:
             os.close(fd)
@@ -161,24 +178,31 @@ class Cache:
 
     def remember(self, request: str, key: str) -> None:
         """Such requirements came to this environment."""
-        known = list(self._requests.values()).count(key)
-        if self._requests.get(request) != key and known < REQUESTS_MAX:
+        known = [each for each, of in list(self._requests.items()) if of == key and each != request]
+        for oldest in known[: max(0, len(known) + 1 - REQUESTS_MAX)]:
+            del self._requests[oldest]
+        if self._requests.get(request) != key:
             self._requests[request] = key
-            with open(self.directory / key / "requests", "a", encoding="ascii") as file:
-                file.write(f"{request}\n")
+            with suppress(OSError):  # then it is resolved again after a restart
+                (self.directory / key / "requests").write_text("\n".join([*known[1 - REQUESTS_MAX :], request, ""]))
 
     def publish(self, draft: Draft, key: str, lock: Lock, interpreter: Interpreter, index: str) -> None:
         """Complete what was received, and let it be found. Blocks."""
         files = draft.receiver
-        _make_venv(draft.path / "venv", interpreter)
-        write_manifest(draft.path / "files.jsonl", files.manifest)
-        stored = Stored(key, interpreter.version, index, files.bytes, time.time(), lock, self._boot)
+        path = interpreter.path_in_sandbox
+        _make_venv(draft.path / "venv", path, interpreter.version)
+        digest = write_manifest(draft.path / "files.jsonl", files.manifest)
+        stored = Stored(key, interpreter.version, index, files.bytes, time.time(), lock, self._boot, path, digest)
         self._write(draft.path, stored)
         place = self.directory / key
         if place.exists() and _read(place) is None:
             self.remove(key)  # a crash of the machine has left it without its record: nobody can use it
-        with suppress(OSError):  # somebody was faster, with one that is as good as ours
+        try:
             os.rename(draft.path, place)
+        except OSError as problem:
+            if problem.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+                raise
+            # somebody was faster, with one that is as good as ours
         self._known[key] = stored
 
     def remove(self, key: str) -> int:
@@ -225,9 +249,10 @@ class Cache:
     def _compare(self, stored: Stored) -> Stored | None:
         """With its digests; None, and said in the log, if a file is not as it was written."""
         place = self.directory / stored.key
-        if problem := differs(place / "venv", place / "files.jsonl"):
+        if problem := differs(place / "venv", place / "files.jsonl", stored.files):
             log.warning("an environment was damaged and is made again", key=stored.key, file=problem)
             return None
+        _make_venv(place / "venv", stored.interpreter, stored.python)
         renewed = replace(stored, boot=self._boot)
         self._write(place, renewed)
         self._known[stored.key] = renewed
@@ -260,15 +285,16 @@ def _requests(path: Path) -> Iterator[str]:
         yield from (line for line in path.read_text().splitlines() if len(line) == REQUEST_LENGTH)
 
 
-def _make_venv(venv: Path, interpreter: Interpreter) -> None:
+def _make_venv(venv: Path, interpreter: str, version: str) -> None:
     """What makes a directory of packages a virtual environment of this interpreter, where sandboxes see that."""
     make_directory(venv / "bin")
-    for name in ("python", "python3", f"python{interpreter.minor_version}"):
-        (venv / "bin" / name).symlink_to(interpreter.path_in_sandbox)
+    for name in ("python", "python3", f"python{'.'.join(version.split('.')[:2])}"):
+        (venv / "bin" / name).unlink(missing_ok=True)
+        (venv / "bin" / name).symlink_to(interpreter)
     config = {
-        "home": os.path.dirname(interpreter.path_in_sandbox),
+        "home": os.path.dirname(interpreter),
         "implementation": "CPython",
-        "version_info": interpreter.version,
+        "version_info": version,
         "include-system-site-packages": "false",
     }
     (venv / "pyvenv.cfg").write_text("".join(f"{name} = {value}\n" for name, value in config.items()))

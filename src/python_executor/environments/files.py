@@ -34,6 +34,7 @@ class Receiver:
         self._directory = directory
         self._max_bytes = max_bytes
         self._made = {""}
+        self._entries = 0
         self._buffer = bytearray()
         self._file: IO[bytes] | None = None
         self._path, self._size, self._left = "", 0, 0
@@ -77,14 +78,13 @@ class Receiver:
         return True
 
     def _open(self, path: str, size: int, mode: int) -> None:
-        self.bytes += (size + BLOCK - 1) // BLOCK * BLOCK + BLOCK
-        if self.bytes > self._max_bytes:
-            raise ValueError(f"the packages take more than {self._max_bytes >> 20} MiB (ENVIRONMENT_MAX_MB)")
-        if len(self.manifest) >= FILES_MAX:
-            raise ValueError(f"the packages have more than {FILES_MAX} files")
+        self._count((size + BLOCK - 1) // BLOCK * BLOCK + BLOCK)
         self._make_parents(path)
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        fd = os.open(self._directory / path, flags, mode)
+        try:
+            fd = os.open(self._directory / path, flags, mode)
+        except (FileExistsError, NotADirectoryError):
+            raise ValueError("a path comes twice") from None
         os.fchmod(fd, mode)  # whatever our umask is: the code that reads it has another uid
         self._file = open(fd, "wb", buffering=0)  # noqa: SIM115 - closed by the stream's next step
         self._path, self._size, self._left = path, size, size
@@ -96,8 +96,21 @@ class Receiver:
         parent = path.rpartition("/")[0]
         if parent not in self._made:
             self._make_parents(parent)
-            make_directory(self._directory / parent)
+            self._count(BLOCK)
+            try:
+                make_directory(self._directory / parent)
+            except (FileExistsError, NotADirectoryError):
+                raise ValueError("a path comes twice") from None
             self._made.add(parent)
+
+    def _count(self, size: int) -> None:
+        """One more file or directory takes so many bytes. Raises ValueError if that is too much."""
+        self.bytes += size
+        self._entries += 1
+        if self.bytes > self._max_bytes:
+            raise ValueError(f"the packages take more than {self._max_bytes >> 20} MiB (ENVIRONMENT_MAX_MB)")
+        if self._entries > FILES_MAX:
+            raise ValueError(f"the packages have more than {FILES_MAX} files and directories")
 
     def _write(self) -> None:
         assert self._file is not None  # noqa: S101 - as the caller saw
@@ -138,19 +151,22 @@ def checked(path: bytes) -> str:
     return text
 
 
-def write_manifest(place: Path, manifest: list[tuple[str, int, str]]) -> None:
-    """A line of JSON for each file."""
-    with open(place, "w", encoding="utf-8") as file:
-        file.writelines(json.dumps(entry) + "\n" for entry in manifest)
+def write_manifest(place: Path, manifest: list[tuple[str, int, str]]) -> str:
+    """A line of JSON for each file; the digest of all of them."""
+    lines = "".join(json.dumps(entry) + "\n" for entry in manifest).encode()
+    place.write_bytes(lines)
+    return hashlib.sha256(lines).hexdigest()
 
 
-def differs(directory: Path, place: Path) -> str | None:
+def differs(directory: Path, place: Path, digest: str) -> str | None:
     """The first file that is not as its manifest says, None if all are. Blocks for as long as reading them takes."""
     try:
-        with open(place, encoding="utf-8") as file:
-            for path, size, digest in map(json.loads, file):
-                if not _is_as_written(directory / checked(path.encode()), size, digest):
-                    return str(path)
+        lines = place.read_bytes()
+        if hashlib.sha256(lines).hexdigest() != digest:
+            return place.name
+        for path, size, of_file in map(json.loads, lines.splitlines()):
+            if not _is_as_written(directory / checked(path.encode()), size, of_file):
+                return str(path)
     except (OSError, ValueError) as problem:
         return str(problem)
     return None

@@ -23,7 +23,8 @@ from .import_names import candidates
 SOURCES_MAX = 4 << 20  # bytes of source that are looked through; what is beyond is not
 FILES_MAX = 2000
 AT_ONCE = 8
-REMEMBERED = 4096
+REMEMBERED = 1024
+SMALL = 256 << 10  # bytes in which words that may be imports are looked for, on the event loop
 ANSWER_MAX = 256 << 10  # bytes
 NAMES_MAX = 200
 NAME_MAX = 200  # characters
@@ -43,6 +44,8 @@ NONE = Imports()
 
 def may_import_packages(spec: ExecutionSpec) -> bool:
     """Whether there may be an import of something that is not there; quickly, and rather once too often."""
+    if spec.tree.total_bytes > SMALL:
+        return True  # looking would hold up everybody else
     sources = _sources(spec.tree)
     names = candidates(sources.values()) - sys.stdlib_module_names
     return bool(names and names - _own_modules(spec.tree))
@@ -103,7 +106,7 @@ def _names(answer: object) -> tuple[str, ...]:
     for name in answer:
         if not isinstance(name, str) or len(name) > NAME_MAX or not all(map(str.isidentifier, name.split("."))):
             raise ValueError("no name")
-    return tuple(answer)
+    return tuple(name for name in answer if name.isascii())  # no distribution has another
 
 
 def _sources(tree: FileTree) -> dict[str, bytes]:

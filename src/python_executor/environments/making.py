@@ -17,6 +17,7 @@ FAILURE_KEPT = 30.0  # seconds
 REMEMBERED = 4096
 
 Make = Callable[[Tell], Awaitable[str]]  # to the key of the environment
+K = TypeVar("K")
 T = TypeVar("T")
 
 
@@ -25,7 +26,6 @@ class Making:
 
     def __init__(self) -> None:
         self.task: asyncio.Task[str] | None = None
-        self.waiting = 0
         self._progress = Preparing(Stage.RESOLVING)
         self._listeners: list[Tell] = []
 
@@ -39,6 +39,15 @@ class Making:
         """One more waits, and learns how far it is."""
         self._listeners.append(listener)
         listener(self._progress)
+
+    def leave(self, listener: Tell) -> None:
+        """One waits no longer."""
+        self._listeners.remove(listener)
+
+    @property
+    def is_awaited(self) -> bool:
+        """Whether anybody waits."""
+        return bool(self._listeners)
 
 
 class Makings:
@@ -62,12 +71,11 @@ class Makings:
             making.task.add_done_callback(_look_at)  # all who waited may have been killed
         making.join(tell)
         assert making.task is not None  # noqa: S101 - as above
-        making.waiting += 1
         try:
             return await asyncio.shield(making.task)
         finally:
-            making.waiting -= 1
-            if making.waiting == 0 and not making.task.done():
+            making.leave(tell)
+            if not making.is_awaited and not making.task.done():
                 self._forget(request, making)
                 making.task.cancel()
 
@@ -94,7 +102,7 @@ class Makings:
             del self._going[request]
 
 
-def put(table: dict[str, T], key: str, value: T) -> None:
+def put(table: dict[K, T], key: K, value: T) -> None:
     """Into a table of bounded size, the oldest of which goes."""
     table.pop(key, None)
     table[key] = value

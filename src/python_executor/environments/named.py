@@ -71,7 +71,10 @@ class Definitions:
         self.open()
         path = self._directory / f"{definition.name}{SUFFIX}"
         new = path.with_suffix(f".{os.getpid()}")
-        new.write_text(json.dumps({"format": FORMAT, **asdict(definition)}, indent=1))
+        with open(new, "w", encoding="utf-8") as file:
+            json.dump({"format": FORMAT, **asdict(definition)}, file, indent=1)
+            file.flush()
+            os.fsync(file.fileno())  # nothing else could tell what a name stood for
         os.replace(new, path)
 
     def remove(self, name: str) -> bool:

@@ -18,7 +18,6 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import TypeVar
@@ -29,7 +28,7 @@ from ..model.environment import Environment, NamedEnvironment
 from ..model.errors import BackendError, EnvironmentFailed, ExecutorError
 from ..model.spec import ExecutionSpec, Interpreter
 from .base import Prepared, Tell, Workshop
-from .build import PLATFORM, Builder, BuildPolicy, Unavailable, program_spec
+from .build import PLATFORM, Builder, BuildPolicy, PackagesUnavailable, program_spec
 from .cache import Cache, Lease
 from .import_names import distributions_for
 from .imports import LIMITS, ImportReader, may_import_packages
@@ -42,6 +41,8 @@ from .wanted import says_something, wanted
 
 ABSENCE_KEPT = 600.0  # seconds that a name which no index has is not asked for again, where an import named it
 ROUNDS_MAX = 5  # of leaving out what can't be had
+IMPORTS_PATIENCE = 120.0  # seconds that code waits for what it imports: nobody has asked for that
+SMALL = 64 << 10  # bytes that are looked through on the event loop
 TIDY_INTERVAL = 10.0  # seconds
 log = structlog.get_logger()
 T = TypeVar("T")
@@ -73,7 +74,9 @@ class PackageEnvironments:
         self._builder = Builder(workshop, index, cache, policy)
         self._reader = ImportReader(workshop)
         self._makings = Makings(now)
-        self._absent: dict[str, tuple[float, str]] = {}  # names of distributions, and why there are none
+        self._absent: dict[
+            tuple[str, str], tuple[float, str]
+        ] = {}  # by interpreter and distribution: why there is none
         self._no_index_until = 0.0  # imports wait for none: a machine may have no way to any
         self._shown: dict[str, Environment] = {}  # named ones that sandboxes are made ahead for
         self._tidying: asyncio.Task[None] | None = None  # from start() to close()
@@ -100,7 +103,7 @@ class PackageEnvironments:
         if spec.environment:
             return await self._prepare_named(spec.environment, tell)
         interpreter = self._interpreters[spec.python]
-        requirements = wanted(spec, interpreter)
+        requirements = await _unblocking(len(spec.requirements) + spec.tree.total_bytes, wanted, spec, interpreter)
         if requirements is not None:
             return _prepared(await self.have(requirements, interpreter, tell)) if requirements.lines else Prepared()
         if spec.detects_imports:
@@ -108,11 +111,17 @@ class PackageEnvironments:
         return Prepared()
 
     async def have(
-        self, requirements: Requirements, interpreter: Interpreter, tell: Tell, *, anew: bool = False
+        self,
+        requirements: Requirements,
+        interpreter: Interpreter,
+        tell: Tell,
+        *,
+        anew: bool = False,
+        may_wait: bool = True,
     ) -> Lease:
         """The environment that has these; `anew` looks for newer versions than those that they came to before.
 
-        Raises `EnvironmentFailed` and `BackendError`.
+        Raises `EnvironmentFailed`, also where it would have to be made and nobody `may_wait`, and `BackendError`.
         """
         self._check_allowed(requirements.names)
         request = self._hash(requirements, interpreter)
@@ -120,6 +129,8 @@ class PackageEnvironments:
             lease = None if anew else await self._cache.lease_for(request)
             if lease is not None:
                 break
+            if not may_wait:
+                raise EnvironmentFailed("no package index could be reached a moment ago")
             key = await self._makings.made(request, partial(self._make, request, requirements, interpreter), tell)
             lease = await self._cache.lease(key)
             if lease is not None:
@@ -150,54 +161,57 @@ class PackageEnvironments:
     def _check_allowed(self, names: Iterable[str]) -> None:
         for name in names:
             if not self._policy.filter.allows(name):
-                raise Unavailable(self._policy.filter.refusal(name), frozenset({name}))
+                raise PackagesUnavailable(self._policy.filter.refusal(name), frozenset({name}))
 
     # --- imports ---
 
     async def _prepare_imports(self, spec: ExecutionSpec, interpreter: Interpreter, tell: Tell) -> Prepared:
-        """As much of what the code imports as can be had; that never makes a run fail."""
+        """As much of what the code imports as can be had, in reasonable time; that never makes a run fail."""
         try:
             imports = await self._reader.read(spec.tree, interpreter)
             names = distributions_for((*imports.needed, *imports.optional))
-            known = {name for name in names.values() if name is not None and not self._is_absent(name)}
-            if self._now() < self._no_index_until:
-                lease = await self._cache.lease_for(self._hash(_as_requirements(known), interpreter))
-            else:
-                lease = await self._have_most(known, interpreter, tell)
+            absent = {name: why for name in names.values() if name and (why := self._why_absent(name, interpreter))}
+            wished = {name for name in names.values() if name is not None and name not in absent}
+            async with asyncio.timeout(IMPORTS_PATIENCE):
+                lease = await self._have_most(wished, interpreter, tell, absent)
+        except TimeoutError:
+            return Prepared(hints=(f"what the code imports was not installed: that takes over {IMPORTS_PATIENCE:g} s",))
         except EnvironmentFailed as failure:
-            if isinstance(failure, Unavailable) and failure.no_index:
-                self._no_index_until = self._now() + FAILURE_KEPT
             return Prepared(hints=(f"what the code imports was not installed: {failure}",))
         except ExecutorError as failure:
             log.warning("imports could not be looked at", failure=str(failure))
             return Prepared()
-        hints = tuple(self._hint(name, names[name]) for name in imports.needed if self._is_absent(names[name]))
+        hints = tuple(_hint(each, names[each], absent) for each in imports.needed if names[each] in {None, *absent})
         return _prepared(lease, hints) if lease is not None else Prepared(hints=hints)
 
-    async def _have_most(self, names: set[str], interpreter: Interpreter, tell: Tell) -> Lease | None:
-        """An environment with these, without those that can't be had."""
+    async def _have_most(
+        self, names: set[str], interpreter: Interpreter, tell: Tell, absent: dict[str, str]
+    ) -> Lease | None:
+        """An environment with these, without those that can't be had, which are added to `absent`."""
         for _ in range(ROUNDS_MAX):
             if not names:
                 return None
             try:
-                return await self.have(_as_requirements(names), interpreter, tell)
-            except Unavailable as failure:
-                lacking = names & failure.names or {name for name in names if name in str(failure).split()}
-                if not lacking:
-                    raise
+                return await self.have(_as_requirements(names), interpreter, tell, may_wait=self._may_ask_index())
+            except PackagesUnavailable as failure:
+                if failure.no_index:
+                    self._no_index_until = self._now() + FAILURE_KEPT
+                lacking = names & failure.names
                 for name in lacking:
-                    put(self._absent, name, (self._now() + ABSENCE_KEPT, str(failure)))
+                    put(self._absent, (interpreter.version, name), (self._now() + ABSENCE_KEPT, str(failure)))
+                lacking = lacking or {name for name in names if name in str(failure).split()}
+                if failure.no_index or not lacking:
+                    raise
+                absent.update(dict.fromkeys(lacking, str(failure)))
                 names = names - lacking
         return None
 
-    def _is_absent(self, name: str | None) -> bool:
-        return name is None or self._now() < self._absent.get(name, (0.0, ""))[0]
+    def _may_ask_index(self) -> bool:
+        return self._now() >= self._no_index_until
 
-    def _hint(self, imported: str, distribution: str | None) -> str:
-        if distribution is None:
-            return f"no package is known that has {imported}: name the one you mean in requirements_txt"
-        why = self._absent[distribution][1]
-        return f"{imported} could not be had from the package {distribution}: {why}"
+    def _why_absent(self, name: str, interpreter: Interpreter) -> str | None:
+        until, why = self._absent.get((interpreter.version, name), (0.0, ""))
+        return why if self._now() < until else None
 
     # --- named ---
 
@@ -209,9 +223,10 @@ class PackageEnvironments:
         definition = self._definitions.get(name)
         if definition is None:
             raise EnvironmentFailed(f"there is no environment called {name!r} any more.")
-        lease = await self._cache.lease(definition.key) or await self.have(
-            read_requirements(definition.lock, name), self._interpreters[definition.python], tell
-        )
+        locked = read_requirements(definition.lock, name)
+        self._check_allowed(locked.names)
+        interpreter = self._interpreters[definition.python]
+        lease = await self._cache.lease(definition.key) or await self.have(locked, interpreter, tell)
         environment = self._shown[name] = replace(lease.stored.environment, name=name, preload=definition.preload)
         return Prepared(environment, release=lease.release)
 
@@ -281,18 +296,36 @@ class PackageEnvironments:
         """Let go of named environments that were removed or replaced, and of what others have made too much of."""
         while True:
             await asyncio.sleep(TIDY_INTERVAL)
-            with suppress(OSError):
-                for name, environment in list(self._shown.items()):
-                    definition = self._definitions.get(name)
-                    if definition is None or definition.key != environment.key:
-                        del self._shown[name]
-                        await self._workshop.forget(environment)
-                await asyncio.to_thread(self._cache.refresh)
-                await self._make_room()
+            try:
+                await self._tidy()
+            except Exception as failure:
+                log.error("environments could not be tidied", failure=repr(failure))
+
+    async def _tidy(self) -> None:
+        gone = await asyncio.to_thread(self._cache.refresh)
+        for key in gone:  # or what a sandbox could be shown of it keeps its files on disk
+            await self._workshop.forget(Environment(key, ()))
+        for name, environment in list(self._shown.items()):
+            definition = self._definitions.get(name)
+            if definition is None or definition.key != environment.key or environment.key in gone:
+                del self._shown[name]
+                await self._workshop.forget(environment)
+        await self._make_room()
 
 
 def _as_requirements(names: set[str]) -> Requirements:
     return read_requirements("\n".join(sorted(names)), "the imports")
+
+
+def _hint(imported: str, distribution: str | None, absent: dict[str, str]) -> str:
+    if distribution is None:
+        return f"no package is known that has {imported}: name the one you mean in requirements_txt"
+    return f"{imported} could not be had from the package {distribution}: {absent[distribution]}"
+
+
+async def _unblocking(size: int, work: Callable[..., T], *arguments: object) -> T:
+    """Do it here, or in a thread where it would keep everybody else waiting."""
+    return work(*arguments) if size < SMALL else await asyncio.to_thread(work, *arguments)
 
 
 def _prepared(lease: Lease, hints: tuple[str, ...] = ()) -> Prepared:

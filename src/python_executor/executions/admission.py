@@ -88,7 +88,7 @@ class Admission:
         self._unready.add(ticket)
         if ready:
             self.queue(ticket)
-        if len(self._queue) > self._queue_max or self.waiting > self._queue_max + self._max_concurrent:
+        if len(self._queue if ready else self._unready) > self._queue_max + (0 if ready else self._max_concurrent):
             self._leave(ticket)
             raise QueueFull(
                 f"the server is busy and its queue of {self._queue_max} is full: try again in a few seconds"

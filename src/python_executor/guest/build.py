@@ -13,16 +13,15 @@ from __future__ import annotations
 import http.client
 import json
 import os
-import struct
 import subprocess
 import sys
 from typing import Any, Dict, Iterable, Iterator, List
 
+import frames
+
 UV = "/venv/uv"
 VENV = "/work/venv"
 REQUIREMENTS, LOCK = "/work/requirements.in", "/work/requirements.lock"
-FILE_HEADER = struct.Struct("!BHQ")  # as frames.FILE_HEADER: what it is, length of its path, its size
-END, FILE, PROGRAM = 0, 1, 2
 CHUNK = 1 << 20
 
 
@@ -37,7 +36,7 @@ def main() -> None:
             deliver(instructions["port"], [lock.read()])
     else:
         install(instructions)
-        deliver(instructions["port"], frames())
+        deliver(instructions["port"], packed())
 
 
 def prepare() -> None:
@@ -103,7 +102,7 @@ def deliver(port: int, body: Iterable[bytes]) -> None:
         sys.exit(1)
 
 
-def frames() -> Iterator[bytes]:
+def packed() -> Iterator[bytes]:
     """Every regular file below /work/venv, but what the server makes itself."""
     for directory, names, files in os.walk(VENV):
         names.sort()
@@ -112,13 +111,14 @@ def frames() -> Iterator[bytes]:
             relative = os.path.relpath(path, VENV)
             if "/" in relative and os.path.isfile(path) and not os.path.islink(path):
                 yield from frame(path, relative.encode("utf-8", "surrogateescape"))
-    yield FILE_HEADER.pack(END, 0, 0)
+    yield frames.FILE_HEADER.pack(frames.END_OF_FILES, 0, 0)
 
 
 def frame(path: str, relative: bytes) -> Iterator[bytes]:
     with open(path, "rb") as file:
         status = os.fstat(file.fileno())
-        yield FILE_HEADER.pack(PROGRAM if status.st_mode & 0o100 else FILE, len(relative), status.st_size) + relative
+        kind = frames.PROGRAM if status.st_mode & 0o100 else frames.FILE
+        yield frames.FILE_HEADER.pack(kind, len(relative), status.st_size) + relative
         while chunk := file.read(CHUNK):
             yield chunk
 

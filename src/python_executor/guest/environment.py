@@ -13,6 +13,8 @@ def activate() -> None:
     """Go on as if this interpreter had been started as /venv/bin/python. Runs what `.pth` files say: others' code."""
     sys.prefix = sys.exec_prefix = PREFIX
     sys.executable = f"{PREFIX}/bin/python"
+    site.PREFIXES = [PREFIX]
+    sys.modules.pop("sysconfig", None)  # it would go on with the other prefix
     os.environ["VIRTUAL_ENV"] = PREFIX
     os.environ["PATH"] = f"{PREFIX}/bin:{os.environ['PATH']}"
     site.addsitedir(f"{PREFIX}/lib/python{sys.version_info[0]}.{sys.version_info[1]}/site-packages")

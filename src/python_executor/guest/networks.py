@@ -52,8 +52,11 @@ class Networks:
         return os.open(OWN, os.O_RDONLY)
 
     def leave(self) -> None:
-        """Back to the box's."""
-        kernel.setns(self.own, kernel.CLONE_NEWNET)
+        """Back to the box's; a zygote that stayed elsewhere would have its sandboxes there."""
+        try:
+            kernel.setns(self.own, kernel.CLONE_NEWNET)
+        except OSError:
+            os._exit(1)
 
     def release(self, network: int) -> None:
         """Its sandbox is gone: keep it for another."""

@@ -42,9 +42,16 @@ class Store:
             kernel.setns(sandbox, kernel.CLONE_NEWNS)
             kernel.move_mount(shown, TARGET)
         finally:
-            kernel.setns(self.own, kernel.CLONE_NEWNS)
+            self.leave()
             if shown >= 0:
                 os.close(shown)
+
+    def leave(self) -> None:
+        """Back to our own; a zygote that stayed elsewhere would make its sandboxes there."""
+        try:
+            kernel.setns(self.own, kernel.CLONE_NEWNS)
+        except OSError:
+            os._exit(1)
 
     def place_of(self, name: str) -> str:
         """Where it is to be copied from; mounted there now, if it was never asked for.
@@ -72,7 +79,7 @@ class Store:
             try:
                 kernel.umount_detach(f"{STORE}/mounts/{name}")
             finally:
-                kernel.setns(self.own, kernel.CLONE_NEWNS)
+                self.leave()
 
 
 def overlay(source: str, place: str) -> None:

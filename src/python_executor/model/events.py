@@ -83,4 +83,4 @@ class Exited:
     usage: Usage
 
 
-Event = Preparing | Stdout | Stderr | Result | Raised | Exited
+Event = Stdout | Stderr | Result | Raised | Exited

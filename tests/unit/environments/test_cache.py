@@ -146,6 +146,25 @@ def test_after_another_boot_it_is_compared_and_a_damaged_one_goes(
     assert lease(cache) is None and list(cache.directory.iterdir()) == []
 
 
+@pytest.mark.parametrize("harm", ["files.jsonl", "venv/pyvenv.cfg", "venv/bin/python"])
+def test_after_another_boot_what_the_server_made_itself_is_right_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, harm: str
+) -> None:
+    publish(opened(tmp_path))
+    monkeypatch.setattr(module, "boot_id", lambda: "another")
+    cache = opened(tmp_path)
+    place = cache.directory / KEYS[0] / harm
+    place.unlink()
+    place.write_bytes(b"")
+    held = lease(cache)
+    if harm == "files.jsonl":
+        assert held is None and list(cache.directory.iterdir()) == []
+    else:
+        venv = cache.directory / KEYS[0] / "venv"
+        assert held is not None and os.readlink(venv / "bin/python") == "/python/bin/python3.12"
+        assert "home = /python/bin\n" in (venv / "pyvenv.cfg").read_text()
+
+
 def test_within_a_boot_nothing_is_compared(tmp_path: Path) -> None:
     cache = opened(tmp_path)
     publish(cache)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -86,7 +87,7 @@ def test_whatever_is_taken_for_a_path_stays_below(path: bytes) -> None:
 
 def test_a_file_that_comes_twice_or_in_the_place_of_a_directory_is_refused(tmp_path: Path) -> None:
     for parts in ([frame(b"a/b"), frame(b"a/b")], [frame(b"c/d"), frame(b"c/d/e")], [frame(b"e/f/g"), frame(b"e/f")]):
-        with pytest.raises(OSError):
+        with pytest.raises(ValueError, match="twice"):
             receive(tmp_path, *parts)
 
 
@@ -99,6 +100,11 @@ def test_more_bytes_or_files_than_allowed_are_refused_before_they_are_written(
     with pytest.raises(ValueError, match="more than 2 files"):
         receive(tmp_path, *(frame(f"c/{number}".encode()) for number in range(3)))
     assert not (tmp_path / "a").exists()
+
+
+def test_directories_count_too(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="more than 1 MiB"):
+        receive(tmp_path, *(frame(f"{number}/{'d/' * 35}x".encode()) for number in range(8)))
 
 
 def test_many_tiny_files_count_for_what_they_take_on_disk(tmp_path: Path) -> None:
@@ -122,8 +128,8 @@ def test_a_stream_that_ends_early_is_not_complete(tmp_path: Path) -> None:
 def test_a_file_that_is_not_as_it_was_written_is_found(tmp_path: Path, damage: str) -> None:
     (tmp_path / "venv").mkdir()
     receiver = receive(tmp_path / "venv", frame(b"a/b", b"code"), END)
-    write_manifest(tmp_path / "files.jsonl", receiver.manifest)
-    assert differs(tmp_path / "venv", tmp_path / "files.jsonl") is None
+    digest = write_manifest(tmp_path / "files.jsonl", receiver.manifest)
+    assert differs(tmp_path / "venv", tmp_path / "files.jsonl", digest) is None
     file = tmp_path / "venv/a/b"
     if damage in ("gone", "link"):
         file.unlink()
@@ -131,11 +137,12 @@ def test_a_file_that_is_not_as_it_was_written_is_found(tmp_path: Path, damage: s
         file.symlink_to("/etc/passwd")
     if damage in ("flip", "cut"):
         file.write_bytes(b"c0de" if damage == "flip" else b"co")
-    assert differs(tmp_path / "venv", tmp_path / "files.jsonl") == "a/b"
+    assert differs(tmp_path / "venv", tmp_path / "files.jsonl", digest) == "a/b"
 
 
 def test_a_list_of_files_that_is_damaged_itself_is_found(tmp_path: Path) -> None:
     for text in ("[", '["../x", 1, ""]\n', "\xff"):
         (tmp_path / "files.jsonl").write_text(text, encoding="latin-1")
-        assert differs(tmp_path, tmp_path / "files.jsonl")
-    assert differs(tmp_path, tmp_path / "none")
+        assert differs(tmp_path, tmp_path / "files.jsonl", sha256(text.encode("latin-1")).hexdigest())
+        assert differs(tmp_path, tmp_path / "files.jsonl", "0" * 64) == "files.jsonl"
+    assert differs(tmp_path, tmp_path / "none", "")

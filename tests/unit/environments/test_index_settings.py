@@ -63,7 +63,7 @@ def test_nothing_that_is_shown_has_credentials() -> None:
         {"HTTPS_PROXY": "http://me:secret@proxy:3128"}, "https://me:secret@h/simple", ["https://token-secret@g/simple"]
     )
     assert settings.identity == "https://h/simple\nhttps://g/simple"
-    assert settings.describe() == "https://h/simple, and before it https://g/simple"
+    assert settings.describe() == "https://h, and before it https://g"
     assert "secret" not in settings.identity + settings.describe() + repr(settings)
 
 

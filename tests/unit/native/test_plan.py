@@ -172,7 +172,9 @@ def test_headers_are_shown_only_where_packages_are_compiled(private):
 def test_the_store_is_kept_where_no_sandbox_looks_and_a_named_environment_is_shown(private):
     named = Environment("env_" + "0" * 32, (), "science")
     store = PackageStore("/data/environments", "/opt/uv")
-    box = plan_box(private, has_own_uids=True, oom_score_adj=900, store=store, environment=named)
+    box = plan_box(private, has_own_uids=True, oom_score_adj=900, store=store)
     assert box.kept == (("/data/environments", "/store/environments"), ("/opt/uv", "/store/uv/uv"))
-    assert (f"/data/environments/{named.key}/venv", "/venv") in box.binds
+    shown = plan_box(private, has_own_uids=True, oom_score_adj=900, store=store, environment=named)
+    assert (f"/data/environments/{named.key}/venv", "/venv") in shown.binds
+    assert shown.kept == ()  # its zygote has run others' code, and nobody is shown anything else there
     assert not [target for _, target in plan_for(private).binds if target == "/venv"]

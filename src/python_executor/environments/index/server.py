@@ -146,6 +146,13 @@ class IndexServer:
         return index
 
     async def _load_page(self, index: int, name: str) -> Page:
+        try:
+            return await self._fetch_page(index, name)
+        except Unavailable as error:
+            self._visit.no_index = self._visit.no_index or error.is_unreachable
+            raise
+
+    async def _fetch_page(self, index: int, name: str) -> Page:
         url = f"{self._upstream.indexes[index]}/{name}/"
         async with self._upstream.fetch("GET", url, index, {"Accept": ACCEPT}, decompress=True) as answer:
             if _is_absent(answer):

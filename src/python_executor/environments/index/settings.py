@@ -62,6 +62,7 @@ class IndexSettings:
     urls: tuple[str, ...] = field(repr=False)  # each perhaps with user:password@
     ca_bundle: str | None = None  # file or directory of certificates that are trusted besides the system's
     proxies: Proxies = Proxies()
+    unusable: str | None = None  # why nothing can be had from them
     hosts: tuple[str, ...] = ()  # that files may come from, though they are not public; the indexes' own always are
 
     @classmethod
@@ -90,8 +91,8 @@ class IndexSettings:
         return "\n".join(map(without_login, self.urls))
 
     def describe(self) -> str:
-        """For logs."""
-        default, *extras = map(without_login, self.urls)
+        """For people: neither credentials nor paths, which may hold some."""
+        default, *extras = (f"{urlsplit(url).scheme}://{urlsplit(url).netloc.rpartition('@')[2]}" for url in self.urls)
         return f"{default}, and before it {', '.join(extras)}" if extras else default
 
 

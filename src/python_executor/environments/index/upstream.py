@@ -229,21 +229,27 @@ def _explanation(error: Exception, url: URL) -> Unavailable:
     where = f"the package index {place(url)}"
     match error:
         case aiohttp.ConnectionTimeoutError():
-            return Unavailable(f"{where} could not be connected to within {CONNECT_TIMEOUT:g} s", 504)
+            return Unavailable(
+                f"{where} could not be connected to within {CONNECT_TIMEOUT:g} s", 504, is_unreachable=True
+            )
         case TimeoutError():
-            return Unavailable(f"{where} did not answer within {READ_TIMEOUT:g} s", 504)
+            return Unavailable(f"{where} did not answer within {READ_TIMEOUT:g} s", 504, is_unreachable=True)
         case aiohttp.ClientHttpProxyError():
             return Unavailable(f"the proxy refused the way to {where}: it answered {error.status}")
         case aiohttp.ClientProxyConnectionError():
-            return Unavailable(f"the proxy on the way to {where} can't be reached: {_reason(error.os_error)}")
+            return Unavailable(
+                f"the proxy on the way to {where} can't be reached: {_reason(error.os_error)}", is_unreachable=True
+            )
         case aiohttp.ClientConnectorCertificateError():
             return Unavailable(f"{where} has a certificate that is not trusted: {_reason(error.certificate_error)}")
         case aiohttp.ClientConnectorDNSError(os_error=_NotPublic()):
             return Unavailable(_closed(url))
         case aiohttp.ClientConnectorDNSError():
-            return Unavailable(f"{where} can't be reached: its name is not known ({_reason(error.os_error)})")
+            return Unavailable(
+                f"{where} can't be reached: its name is not known ({_reason(error.os_error)})", is_unreachable=True
+            )
         case aiohttp.ClientConnectorError():
-            return Unavailable(f"{where} can't be reached: {_reason(error.os_error)}")
+            return Unavailable(f"{where} can't be reached: {_reason(error.os_error)}", is_unreachable=True)
         case _:
             return Unavailable(f"{where} broke off in the middle of an answer")
 

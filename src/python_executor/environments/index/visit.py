@@ -28,15 +28,17 @@ class Visit:
     refused: set[str] = field(default_factory=set)  # by the operator's filter
     only_sources: set[str] = field(default_factory=set)  # no wheel of any version, where only wheels were wanted
     failure: str | None = None  # the last thing that went wrong, for the user: no credentials in it
+    no_index: bool = False  # an index could not be reached at all
     downloaded: int = 0  # bytes of files
 
 
 class Unavailable(Exception):
     """What the sandbox asked for can't be had. The text is for the user, `status` is for the sandbox."""
 
-    def __init__(self, text: str, status: int = 502) -> None:
+    def __init__(self, text: str, status: int = 502, *, is_unreachable: bool = False) -> None:
         super().__init__(text)
         self.status = status
+        self.is_unreachable = is_unreachable
 
 
 class Meter:

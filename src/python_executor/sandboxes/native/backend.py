@@ -117,7 +117,7 @@ class NativeBackend:
 
     def _bound_pools(self, open_files: int) -> None:
         """No more sandboxes wait than our descriptors are enough for, with some left for those that run."""
-        supplies = self._all_supplies()
+        supplies = [supply for supply in self._all_supplies() if supply not in self._retiring]
         affordable = max(open_files // 2, open_files - DESCRIPTORS_SPARED) // DESCRIPTORS // len(supplies)
         if affordable < self._pool_max:
             log.warning(
@@ -125,8 +125,8 @@ class NativeBackend:
                 pool_max=affordable,
                 limit=open_files,
             )
-            for supply in supplies:
-                supply.pool.bound(affordable)
+        for supply in supplies:
+            supply.pool.bound(affordable)
 
     async def acquire(self, spec: ExecutionSpec, environment: Environment | None = None) -> NativeSandbox:
         """One from the pool, else one made now; see `Backend.acquire`."""

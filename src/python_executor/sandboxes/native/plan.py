@@ -166,7 +166,7 @@ def plan_box(
             *(_headers(interpreter) if store.builds else ()),
             *((device, device) for device in _DEVICES),
         ),
-        kept=store.kept(),
+        kept=() if environment else store.kept(),  # what a zygote has imported must not see what others use
         symlinks=(*links, *names, *_alternatives(), *_DEVICE_LINKS),
         files={
             **_ETC,

@@ -66,7 +66,7 @@ class Pool:
     ) -> None:
         self._make = make
         self._least = least
-        self._most = most
+        self._most = self._configured = most
         self._demand = Demand(now)
         self._waiting: deque[NativeSandbox] = deque()
         self._claims: deque[asyncio.Future[NativeSandbox]] = deque()
@@ -76,12 +76,17 @@ class Pool:
 
     def bound(self, most: int) -> None:
         """Never have more than this wait, whatever was asked for."""
-        self._most = min(self._most, most)
+        self._most = min(self._configured, most)
 
     @property
     def size(self) -> int:
         """How many are to wait, as demand was lately."""
         return min(self._most, max(self._least, self._demand.peak))
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether somebody waits for one, or one is being made."""
+        return bool(self._making or any(not claim.done() for claim in self._claims))
 
     @property
     def waiting(self) -> int:

@@ -51,7 +51,8 @@ class Supply:
     @property
     def is_idle(self) -> bool:
         """Whether there is nothing of it but the box."""
-        return self._box is None or self._box.is_idle
+        is_starting = self._starting.locked() or self.pool.is_busy
+        return not is_starting and (self._box is None or self._box.is_idle)
 
     def running(self) -> list[NativeSandbox]:
         """Sandboxes that run code now."""
