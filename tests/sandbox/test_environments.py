@@ -35,7 +35,7 @@ def make_venv(directory: Path, name: str) -> None:
     (directory / "bin/python").symlink_to(python)
     (directory / "bin/tool").write_text("#!/venv/bin/python\nprint('a tool')\n")
     (directory / "bin/tool").chmod(0o755)
-    (directory / "pyvenv.cfg").write_text(f"home = {os.path.dirname(python)}\n")
+    (directory / "pyvenv.cfg").write_text(f"home = {os.path.dirname(python)}\ninclude-system-site-packages = false\n")
 
 
 @pytest.fixture(scope="module")
@@ -236,3 +236,12 @@ def test_a_module_that_cannot_be_imported_ahead_is_named(packed: Engine) -> None
     sentence = r"the module no_such_thing can't be imported ahead \(PRELOAD\): ModuleNotFoundError: No module named"
     with pytest.raises(BackendError, match=sentence):
         run(packed, "", broken)
+
+
+def test_paths_for_packages_are_those_of_the_virtual_environment(packed: Engine) -> None:
+    question = "import site, sysconfig; print(site.getsitepackages(), sysconfig.get_path('purelib'), sysconfig.get_path('scripts'))"
+    shown = f"['/venv/lib/python{NEWEST}/site-packages'] /venv/lib/python{NEWEST}/site-packages /venv/bin\n"
+    outcome = run(packed, f"{question}\nimport subprocess, sys; subprocess.run([sys.executable, '-c', {question!r}])")
+    forked, started = outcome.stdout.splitlines(keepends=True)
+    assert forked == started
+    assert forked.endswith(shown.split("] ")[1])
