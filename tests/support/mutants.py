@@ -153,7 +153,7 @@ MUTATIONS: dict[str, Mutation] = {
         ((ZYGOTE, "network = self.lent.pop(sandbox)", "network = self.lent[sandbox]"),
          (ZYGOTE, "            finally:\n                os.close(network)\n", "            finally:\n                pass\n")),
     ),
-    "hidden-store": Mutation("own-root", ((STORE, "        kernel.umount_detach(STORE)\n", ""),)),
+    "hidden-store": Mutation("read-only", ((STORE, "        kernel.umount_detach(STORE)\n", ""),)),
     "read-only-store": Mutation("", ((STORE, " | kernel.MOUNT_ATTR_RDONLY", ""),)),
     "cgroup-counters": Mutation("", ((CGROUPS, "            self._cpu_before = self._cpu_nanoseconds()\n", ""),)),
     "mount-namespace": Mutation("", ((ENTRY, "kernel.CLONE_NEWNS | ", ""),)),
