@@ -25,6 +25,7 @@ import shutil
 import tempfile
 import threading
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
@@ -266,8 +267,11 @@ class Cache:
 
 
 def boot_id() -> str:
-    """Differs each time that the machine is started."""
-    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    """Differs each time that the machine is started; where that can't be told, each time that we are."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return uuid.uuid4().hex
 
 
 def _read(path: Path) -> Stored | None:
