@@ -7,7 +7,7 @@ is locked. So nothing here asks a server.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -18,13 +18,12 @@ from ..environments.cache import Cache, Stored
 from ..environments.locks import LockedPackage, read_lock
 from ..environments.named import NAME, Definition
 from ..model.errors import BackendError, EnvironmentFailed
-from ..model.events import Preparing
 from ..model.spec import Interpreter
 from ..settings import MEBIBYTE, Settings
 from . import output, program
 from .engine import load_settings, log_to_stderr
 from .errors import INTERRUPTED, Failure
-from .waiting import Progress, Tell, waiting
+from .waiting import Tell, waiting
 
 SHOWN_PACKAGES = 3  # in a table
 NAMED_HEADER = ("NAME", "PYTHON", "PACKAGES", "SIZE", "PRELOAD")
@@ -133,19 +132,11 @@ async def _made(recipe: Recipe, settings: Settings, tell: Tell | None) -> Defini
         await environments.start()
         await backend.start()
         return await environments.define(
-            recipe.name, python, recipe.requirements, recipe.preload, _telling(tell), anew=recipe.anew
+            recipe.name, python, recipe.requirements, recipe.preload, tell or (lambda _: None), anew=recipe.anew
         )
     finally:
         await environments.close()
         await backend.close()
-
-
-def _telling(tell: Tell | None) -> Callable[[Preparing], None]:
-    def pass_on(preparing: Preparing) -> None:
-        if tell is not None:
-            tell(Progress(preparing.stage, preparing.what, preparing.done, preparing.total))
-
-    return pass_on
 
 
 async def _prune(settings: Settings, keep_bytes: int) -> tuple[int, int]:

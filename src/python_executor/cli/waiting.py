@@ -9,8 +9,10 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from ..model.environment import Stage
+from ..model.events import Preparing
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -20,25 +22,15 @@ REDRAW_INTERVAL = 0.1  # seconds
 BAR_WIDTH = 30
 
 
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """How far packages are."""
-
-    stage: str
-    what: str = ""  # what is being worked at, such as a file's name
-    done: int = 0  # bytes
-    total: int = 0  # bytes; 0: not known
+Tell = Callable[[Preparing | None], None]  # None: no packages are being made
 
 
-Tell = Callable[[Progress | None], None]  # None: no packages are being made
-
-
-def progress_of(preparing: Mapping[str, Any] | None) -> Progress | None:
-    """What a result says of it."""
-    if preparing is None:
+def progress_of(preparing: Mapping[str, Any] | None) -> Preparing | None:
+    """What a result says of it; a newer server may say what we don't know."""
+    if preparing is None or preparing.get("stage") not in list(Stage):
         return None
     numbers = (preparing.get(name) or 0 for name in ("done_bytes", "total_bytes"))
-    return Progress(str(preparing.get("stage", "")), str(preparing.get("what") or ""), *numbers)
+    return Preparing(Stage(preparing["stage"]), str(preparing.get("what") or ""), *numbers)
 
 
 @contextmanager
@@ -59,10 +51,10 @@ class _Spinner(threading.Thread):
     def __init__(self, words: str) -> None:
         super().__init__(daemon=True)
         self._words = words
-        self._progress: Progress | None = None
+        self._progress: Preparing | None = None
         self._finished = threading.Event()
 
-    def tell(self, progress: Progress | None) -> None:
+    def tell(self, progress: Preparing | None) -> None:
         self._progress = progress
 
     def stop(self) -> None:
@@ -84,7 +76,7 @@ class _Spinner(threading.Thread):
         return Text(self._words) if self._progress is None else _bar(self._progress)
 
 
-def _bar(progress: Progress) -> RenderableType:
+def _bar(progress: Preparing) -> RenderableType:
     """One line: the stage, a bar that only moves to and fro where no end is known, and of a download what comes."""
     from rich.progress_bar import ProgressBar
     from rich.table import Table
@@ -97,7 +89,7 @@ def _bar(progress: Progress) -> RenderableType:
     return line
 
 
-def _words(progress: Progress) -> list[str]:
+def _words(progress: Preparing) -> list[str]:
     from rich.filesize import decimal
 
     words = [f"{progress.stage} packages"]

@@ -23,7 +23,7 @@ import re
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from importlib.resources import files
+from importlib import resources
 from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
@@ -97,10 +97,7 @@ class Builder:
             lock = read_lock(requirements.text)
         else:
             lock = held_to_hashes(await self._resolve(requirements, interpreter, tell), requirements)
-        python = f"{interpreter.version} at {interpreter.path_in_sandbox}"
-        kind = "wheels" if self._policy.wheels_only else "wheels and builds"
-        index = self._index.settings.identity
-        key = lock_key(lock, python=python, platform=f"{PLATFORM}, {kind}", index=index)
+        key = lock_key(lock, **self.origin(interpreter))
         async with self._installing.setdefault(key, asyncio.Lock()):
             lease = await self._cache.lease(key)
             if lease is None:
@@ -109,6 +106,15 @@ class Builder:
         if lease is None:
             raise EnvironmentFailed("the packages were installed, and are gone again: try once more")
         return lease
+
+    def origin(self, interpreter: Interpreter) -> dict[str, str]:
+        """What else than a lock, or what came to it, tells one environment from another."""
+        kind = "wheels" if self._policy.wheels_only else "wheels and builds"
+        return {
+            "python": f"{interpreter.version} at {interpreter.path_in_sandbox}",
+            "platform": f"{PLATFORM}, {kind}",
+            "index": self._index.settings.identity,
+        }
 
     async def _resolve(self, requirements: Requirements, interpreter: Interpreter, tell: Tell) -> Lock:
         tell(Preparing(Stage.RESOLVING))
@@ -171,7 +177,7 @@ class Builder:
         finally:
             await sandbox.destroy()
         if run.broken is not None:
-            raise BackendError(f"an environment could not be written: {run.broken}") from run.broken
+            raise run.broken
         if not run.has_succeeded:
             message = explanation(run, self._policy, self._index.settings.describe())
             raise PackagesUnavailable(message, run.lacking(), no_index=run.visit.no_index)
@@ -185,7 +191,7 @@ class Run:
         self.exited: Exited | None = None
         self.said = b""  # uv's explanation, or what took its place
         self.refusal: str | None = None  # of what came
-        self.broken: OSError | None = None  # where we could not keep it
+        self.broken: BackendError | None = None  # where we could not keep it
         self._take = take
         self._has_begun = False
         self._is_done = False
@@ -214,7 +220,7 @@ class Run:
             self.exited = event
 
     async def _receive(self, request: web.Request) -> web.Response:
-        """The result, once."""
+        """The result, once; where it breaks off, this is cancelled."""
         from aiohttp import web
 
         if self._has_begun:
@@ -225,7 +231,7 @@ class Run:
         except ValueError as problem:
             self.refusal = str(problem)
             return web.Response(status=400)
-        except OSError as problem:  # ours: a full disk, say
+        except BackendError as problem:  # a full disk, say
             self.broken = problem
             return web.Response(status=500)
         self._is_done = True
@@ -236,17 +242,18 @@ def program_spec(
     name: str, others: dict[str, bytes], interpreter: Interpreter, limits: Limits, stdin: bytes = b""
 ) -> ExecutionSpec:
     """One of our own programs, to be run in a sandbox as anybody's, with other files beside it."""
-    entries, content = [], b""
-    for path, data in {name: guest_file(name), **others}.items():
-        entries.append(FileEntry(path, 0o644, len(content), len(data)))
-        content += data
-    tree = FileTree(tuple(entries), content)
+    files = {name: guest_file(name), **others}
+    entries, offset = [], 0
+    for path, data in files.items():
+        entries.append(FileEntry(path, 0o644, offset, len(data)))
+        offset += len(data)
+    tree = FileTree(tuple(entries), b"".join(files.values()))
     return ExecutionSpec(tree, name, interpreter.minor_version, limits, stdin=stdin)
 
 
 def guest_file(name: str) -> bytes:
     """What is run inside of a sandbox, or beside it."""
-    return files("python_executor.guest").joinpath(name).read_bytes()
+    return resources.files("python_executor.guest").joinpath(name).read_bytes()
 
 
 def explanation(run: Run, policy: BuildPolicy, index: str) -> str:

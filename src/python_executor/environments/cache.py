@@ -26,7 +26,7 @@ import tempfile
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -34,6 +34,7 @@ from pathlib import Path
 import structlog
 
 from ..model.environment import Environment, Package
+from ..model.errors import BackendError
 from ..model.spec import Interpreter
 from .files import Receiver, differs, make_directory, write_manifest
 from .locks import Lock, read_lock
@@ -59,6 +60,10 @@ class Stored:
     boot: str  # of the machine, when it was made or last compared with its digests
     interpreter: str  # where sandboxes see it
     files: str  # digest of files.jsonl
+
+    def is_for(self, interpreter: Interpreter) -> bool:
+        """Whether it was made for this one, where that is now."""
+        return (self.python, self.interpreter) == (interpreter.version, interpreter.path_in_sandbox)
 
     @property
     def environment(self) -> Environment:
@@ -94,10 +99,13 @@ class Draft:
         self.receiver = Receiver(self.path / "venv", max_bytes)
 
     def feed(self, data: bytes) -> None:
-        """As `Receiver.feed`; does nothing once it is closed."""
+        """As `Receiver.feed`, but `BackendError` where it can't be written; does nothing once it is closed."""
         with self._using:
-            if not self._is_closed:
-                self.receiver.feed(data)
+            try:
+                if not self._is_closed:
+                    self.receiver.feed(data)
+            except OSError as problem:
+                raise BackendError(f"an environment could not be written: {problem}") from problem
 
     def close(self) -> None:
         """Remove what was not published."""
@@ -116,6 +124,7 @@ class Cache:
         self._known: dict[str, Stored] = {}
         self._requests: dict[str, str] = {}  # hash of requirements -> key
         self._boot = boot_id()
+        self._comparing = asyncio.Lock()
 
     def open(self) -> None:
         """Make the directory, learn what is there, sweep what a killed server left. Blocks."""
@@ -160,7 +169,7 @@ class Cache:
             return None
         try:
             if stored.boot != self._boot:
-                stored = await asyncio.to_thread(self._compare, stored)
+                stored = await self._compared(key)
             if stored is not None:
                 with suppress(OSError):  # made by another account of this machine
                     os.utime(fd)  # last used
@@ -247,6 +256,14 @@ class Cache:
                 self._requests[request] = stored.key
         return stored
 
+    async def _compared(self, key: str) -> Stored | None:
+        """Compare it, unless somebody else has meanwhile; None if it is damaged or gone."""
+        async with self._comparing:
+            stored = self.find(key)
+            if stored is None or stored.boot == self._boot:
+                return stored
+            return await asyncio.to_thread(self._compare, stored)
+
     def _compare(self, stored: Stored) -> Stored | None:
         """With its digests; None, and said in the log, if a file is not as it was written."""
         place = self.directory / stored.key
@@ -261,9 +278,7 @@ class Cache:
 
     def _write(self, place: Path, stored: Stored) -> None:
         data = {"format": FORMAT, **{**asdict(stored), "lock": stored.lock.text}}
-        new = place / "environment.json.new"
-        new.write_text(json.dumps(data))
-        os.replace(new, place / "environment.json")
+        _replace(place / "environment.json", lambda new: new.write_text(json.dumps(data)))
 
 
 def boot_id() -> str:
@@ -293,16 +308,23 @@ def _make_venv(venv: Path, interpreter: str, version: str) -> None:
     """What makes a directory of packages a virtual environment of this interpreter, where sandboxes see that."""
     make_directory(venv / "bin")
     for name in ("python", "python3", f"python{'.'.join(version.split('.')[:2])}"):
-        (venv / "bin" / name).unlink(missing_ok=True)
-        (venv / "bin" / name).symlink_to(interpreter)
+        _replace(venv / "bin" / name, lambda place: place.symlink_to(interpreter))
     config = {
         "home": os.path.dirname(interpreter),
         "implementation": "CPython",
         "version_info": version,
         "include-system-site-packages": "false",
     }
-    (venv / "pyvenv.cfg").write_text("".join(f"{name} = {value}\n" for name, value in config.items()))
+    text = "".join(f"{name} = {value}\n" for name, value in config.items())
+    _replace(venv / "pyvenv.cfg", lambda place: place.write_text(text))
     os.chmod(venv / "pyvenv.cfg", 0o644)
+
+
+def _replace(place: Path, make: Callable[[Path], object]) -> None:
+    """Whatever is there by something new, at once: another process may do the same, or be using it."""
+    new = place.with_name(f".{uuid.uuid4().hex}")
+    make(new)
+    os.replace(new, place)
 
 
 def _lock(path: Path, kind: int) -> int | None:

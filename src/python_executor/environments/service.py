@@ -28,7 +28,7 @@ from ..model.environment import Environment, NamedEnvironment
 from ..model.errors import BackendError, EnvironmentFailed, ExecutorError
 from ..model.spec import ExecutionSpec, Interpreter
 from .base import Prepared, Tell, Workshop
-from .build import PLATFORM, Builder, BuildPolicy, PackagesUnavailable, program_spec
+from .build import Builder, BuildPolicy, PackagesUnavailable, program_spec
 from .cache import Cache, Lease
 from .import_names import distributions_for
 from .imports import LIMITS, ImportReader, may_import_packages
@@ -74,11 +74,9 @@ class PackageEnvironments:
         self._builder = Builder(workshop, index, cache, policy)
         self._reader = ImportReader(workshop)
         self._makings = Makings(now)
-        self._absent: dict[
-            tuple[str, str], tuple[float, str]
-        ] = {}  # by interpreter and distribution: why there is none
+        self._absent: dict[tuple[str, str], tuple[float, str]] = {}  # why, by interpreter and distribution
         self._no_index_until = 0.0  # imports wait for none: a machine may have no way to any
-        self._shown: dict[str, Environment] = {}  # named ones that sandboxes are made ahead for
+        self._shown: dict[str, tuple[Definition, Environment]] = {}  # named ones that sandboxes are made ahead for
         self._tidying: asyncio.Task[None] | None = None  # from start() to close()
 
     async def start(self) -> None:
@@ -137,6 +135,10 @@ class PackageEnvironments:
                 break
         else:
             raise EnvironmentFailed("the packages were installed, and are gone again: try once more.")
+        return self._allowed(lease)
+
+    def _allowed(self, lease: Lease) -> Lease:
+        """The lease, if all that is in there may be had."""
         try:
             self._check_allowed(package.name for package in lease.stored.lock.packages)
         except EnvironmentFailed:
@@ -154,8 +156,7 @@ class PackageEnvironments:
             lease.release()
 
     def _hash(self, requirements: Requirements, interpreter: Interpreter) -> str:
-        what = [requirements.text, interpreter.version, PLATFORM, self._index.settings.identity,
-                self._policy.wheels_only]  # fmt: skip
+        what = [requirements.text, *self._builder.origin(interpreter).values()]
         return hashlib.sha256(json.dumps(what).encode()).hexdigest()
 
     def _check_allowed(self, names: Iterable[str]) -> None:
@@ -223,11 +224,15 @@ class PackageEnvironments:
         definition = self._definitions.get(name)
         if definition is None:
             raise EnvironmentFailed(f"there is no environment called {name!r} any more.")
-        locked = read_requirements(definition.lock, name)
-        self._check_allowed(locked.names)
         interpreter = self._interpreters[definition.python]
-        lease = await self._cache.lease(definition.key) or await self.have(locked, interpreter, tell)
-        environment = self._shown[name] = replace(lease.stored.environment, name=name, preload=definition.preload)
+        lease = await self._cache.lease(definition.key)
+        if lease is not None and not lease.stored.is_for(interpreter):  # another release of it is here now
+            lease.release()
+            lease = None
+        if lease is None:
+            lease = await self.have(read_requirements(definition.lock, name), interpreter, tell)
+        environment = replace(self._allowed(lease).stored.environment, name=name, preload=definition.preload)
+        self._shown[name] = definition, environment
         return Prepared(environment, release=lease.release)
 
     async def define(
@@ -305,9 +310,8 @@ class PackageEnvironments:
         gone = await asyncio.to_thread(self._cache.refresh)
         for key in gone:  # or what a sandbox could be shown of it keeps its files on disk
             await self._workshop.forget(Environment(key, ()))
-        for name, environment in list(self._shown.items()):
-            definition = self._definitions.get(name)
-            if definition is None or definition.key != environment.key or environment.key in gone:
+        for name, (definition, environment) in list(self._shown.items()):
+            if self._definitions.get(name) != definition or environment.key in gone:
                 del self._shown[name]
                 await self._workshop.forget(environment)
         await self._make_room()

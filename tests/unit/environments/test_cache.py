@@ -165,6 +165,24 @@ def test_after_another_boot_what_the_server_made_itself_is_right_too(
         assert "home = /python/bin\n" in (venv / "pyvenv.cfg").read_text()
 
 
+def test_many_who_ask_at_once_after_another_boot_compare_it_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(opened(tmp_path))
+    monkeypatch.setattr(module, "boot_id", lambda: "another")
+    compared, differs = [], module.differs
+    monkeypatch.setattr(module, "differs", lambda *words: compared.append(words) or differs(*words))
+
+    async def ask() -> None:
+        cache = opened(tmp_path)
+        for held in await asyncio.gather(*(cache.lease(KEYS[0]) for _ in range(20))):
+            assert held is not None
+            held.release()
+
+    asyncio.run(ask())
+    assert len(compared) == 1
+
+
 def test_within_a_boot_nothing_is_compared(tmp_path: Path) -> None:
     cache = opened(tmp_path)
     publish(cache)

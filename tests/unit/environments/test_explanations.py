@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+from pathlib import Path
+from urllib.parse import urlsplit
+
 import pytest
+from aiohttp import web
 
 from python_executor.environments.build import BuildPolicy, Run, explanation, one_line
+from python_executor.environments.cache import Draft
+from python_executor.environments.index.settings import IndexSettings
 from python_executor.environments.requirements import PackageFilter
+from python_executor.model.errors import BackendError
 from python_executor.model.events import Exited, Stderr, Termination, Usage
+from tests.support.index import FakeIndex
+
+from .support import visiting
 
 INDEX = "https://pypi.org/simple"
 POLICY = BuildPolicy(wheels_only=True, filter=PackageFilter((), ("evil",)), max_mb=64, timeout_seconds=9)
@@ -69,3 +80,44 @@ def test_silence_is_told_as_such() -> None:
 @pytest.mark.parametrize("length", [10, 100_000])
 def test_it_has_a_bound(length: int) -> None:
     assert len(told(run(*[Stderr(b"word " * length)] * 20, FAILED))) <= 2000
+
+
+CUT = b"PUT /result HTTP/1.1\r\nHost: x\r\nContent-Length: 99\r\n\r\nhalf"
+CHUNKED = b"PUT /result HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n"
+
+
+@pytest.mark.parametrize(("sent", "then"), [(CUT, b""), (CHUNKED, b""), (CHUNKED, b"zz\r\nno chunk\r\n")])
+def test_a_result_that_breaks_off_is_no_failure_of_ours(
+    sent: bytes, then: bytes, index: FakeIndex, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def receive(request: web.Request) -> None:
+        await request.read()
+
+    made = Run(receive)
+
+    async def main() -> None:
+        async with visiting(IndexSettings((index.url,)), tmp_path, routes=made.routes()) as guest:
+            _, writer = await asyncio.open_connection("127.0.0.1", urlsplit(guest.url).port)
+            writer.write(sent)
+            await writer.drain()
+            await asyncio.sleep(0.1)
+            writer.write(then)
+            await asyncio.sleep(0.1)
+            writer.close()
+            await asyncio.sleep(0.2)
+
+    asyncio.run(main())
+    assert (made.broken, made.has_succeeded) == (None, False)
+    assert "failed" not in capsys.readouterr().out
+
+
+def test_a_result_that_we_cannot_keep_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    draft = Draft(tmp_path, 1 << 20)
+
+    def fail(_data: bytes) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(draft.receiver, "feed", fail)
+    with pytest.raises(BackendError, match="No space left on device"):
+        draft.feed(b"")
+    draft.close()

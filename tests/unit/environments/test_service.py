@@ -14,13 +14,13 @@ from python_executor.environments.imports import Imports
 from python_executor.environments.index import PackageIndex
 from python_executor.environments.index.settings import IndexSettings
 from python_executor.environments.making import Makings
-from python_executor.environments.named import Definitions
+from python_executor.environments.named import Definition, Definitions
 from python_executor.environments.requirements import PackageFilter, Requirements
 from python_executor.environments.service import ABSENCE_KEPT, FAILURE_KEPT, PackageEnvironments
 from python_executor.model.errors import EnvironmentFailed
 from python_executor.model.spec import ExecutionSpec, FileEntry, FileTree, Interpreter, Limits
 
-from .test_cache import INTERPRETER, KEYS, publish
+from .test_cache import INTERPRETER, KEYS, LOCK, publish
 
 OLD = Interpreter("3.9.1", "/opt/python3.9/bin/python3.9", "/opt/python3.9")
 TEXT = "No solution found: Because all versions of pandas depend on numpy and evil depends on numpy==1.0, no"
@@ -58,6 +58,9 @@ class Desk:
     async def read(self, tree: FileTree, _interpreter: Interpreter) -> Imports:
         assert isinstance(tree.content, bytes)
         return Imports(tuple(line.split()[1] for line in tree.content.decode().splitlines()))
+
+    def origin(self, interpreter: Interpreter) -> dict[str, str]:
+        return {"python": interpreter.version}
 
     async def build(self, requirements: Requirements, _interpreter: Interpreter, _tell: Any) -> Lease:
         self.asked.append(requirements.names)
@@ -163,6 +166,21 @@ def test_a_failure_is_remembered_for_a_while_with_its_words(tmp_path: Path) -> N
         desk.time = FAILURE_KEPT + 1
         del desk.failures["broken"]
         assert (await desk.prepare(asking))[0] and len(desk.asked) == 2
+
+    asyncio.run(check())
+
+
+def test_a_name_stays_when_another_release_of_its_interpreter_comes(tmp_path: Path) -> None:
+    async def check() -> None:
+        desk = Desk(tmp_path)
+        publish(desk.cache, KEYS[1])
+        definition = Definition("science", "3.12", "six", (), KEYS[1], LOCK.text)
+        Definitions(tmp_path / "named").put(definition)
+        asking = ExecutionSpec(importing().tree, "main.py", "3.12", Limits(1, 64, 16, 1024), environment="science")
+        assert (await desk.prepare(asking))[0] and desk.asked == []
+        newer = Interpreter("3.12.9", "/usr/bin/python3.12", "/usr")
+        desk.service._interpreters["3.12"] = newer
+        assert (await desk.prepare(asking))[0] and desk.asked == [("six",)]
 
     asyncio.run(check())
 

@@ -24,9 +24,10 @@ import structlog
 from aiohttp import web
 from packaging.utils import InvalidName, canonicalize_name
 
+from ...model.spec import MEBIBYTE
 from .pages import ACCEPT, PAGE_TYPE, Listed, Page, rewritten
 from .upstream import Answer, Upstream, joined, place
-from .visit import MEBIBYTE, Meter, Rules, Unavailable, Visit
+from .visit import Meter, Rules, Unavailable, Visit
 
 PAGE_MAX = 64 * MEBIBYTE  # of one page; PyPI's largest have about 7
 PAGES_MAX = 256 * MEBIBYTE  # of all pages of one build

@@ -6,7 +6,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-MEBIBYTE = 1024 * 1024
+from ...model.spec import MEBIBYTE
+
 TELL_EVERY = 0.1  # seconds
 
 
