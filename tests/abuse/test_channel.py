@@ -398,7 +398,7 @@ def test_its_twin_lives_on(without: Callable[..., Guarded]) -> None:
 def killed(api: Api | Guarded) -> tuple[str, str]:
     code = "os.write(3, frame(RESULT, b'\\0forged'))\nprint('up')\ntime.sleep(20)"
     execution = api.submit(CODE + code, **image_of(api))
-    api.until(execution, "stdout", "up")
+    api.until(execution, "stdout", "up\n")
     api.kill(execution)
     result = api.finished(execution)
     return result["status"], result["termination"]
@@ -419,7 +419,7 @@ VICTIM = "import time\nprint('up', flush=True)\ntime.sleep(0.6)\nprint('lives')"
 
 def victim_of(api: Api | Guarded) -> dict[str, Any]:
     victim = api.submit(VICTIM, **image_of(api))
-    api.until(victim, "stdout", "up")
+    api.until(victim, "stdout", "up\n")
     api.eval(KILLS_ALL, config={"timeout_seconds": 2})
     return api.finished(victim)
 

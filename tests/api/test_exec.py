@@ -120,7 +120,7 @@ def test_long_arguments_and_variables_are_taken(api: Api) -> None:
 
 def test_a_submitted_execution_can_be_watched_and_waited_for(api: Api) -> None:
     execution_id = api.submit("import time\nprint('one', flush=True)\ntime.sleep(1)\nprint('two')")
-    running = api.until(execution_id, "stdout", "one")
+    running = api.until(execution_id, "stdout", "one\n")
     assert (running["status"], running["stdout"], running["exit_code"]) == ("running", "one\n", None)
     assert running["started_at"]
     assert running["finished_at"] is None
@@ -155,7 +155,7 @@ def test_a_wait_out_of_bounds_is_a_400(api: Api, wait: str) -> None:
 
 def test_a_kill_ends_it_and_keeps_what_was_printed(api: Api) -> None:
     execution_id = api.submit(SLEEP)
-    api.until(execution_id, "stdout", "started")
+    api.until(execution_id, "stdout", "started\n")
     assert api.kill(execution_id) == "killed"
     result = api.look(execution_id)
     assert (result["status"], result["termination"], result["exit_code"]) == ("killed", "killed", 137)
@@ -172,7 +172,7 @@ def test_a_kill_changes_nothing_about_a_finished_one(api: Api) -> None:
 
 def test_someone_who_waits_learns_of_a_kill(api: Api) -> None:
     execution_id = api.submit(SLEEP)
-    api.until(execution_id, "stdout", "started")
+    api.until(execution_id, "stdout", "started\n")
     waiting = Api(api.url)
     with ThreadPoolExecutor(1) as threads:
         answer = threads.submit(waiting.finished, execution_id)

@@ -74,7 +74,7 @@ def test_sigterm_lets_what_runs_finish_and_takes_no_more(start_server: Start, tm
     server = start_server(data_dir=tmp_path, shutdown_grace=20)
     with closing(Api(server.url)) as api:
         running = api.submit("import time; print('up', flush=True); time.sleep(1.5); print('done')")
-        api.until(running, "stdout", "up")
+        api.until(running, "stdout", "up\n")
         server.signal(signal.SIGTERM)
         assert within(5, lambda: api.get("/health/ready").status_code == 503)
         refused = api.post_eval({"code": "1"})
@@ -92,7 +92,7 @@ def test_after_the_grace_what_still_runs_is_ended_and_recorded(start_server: Sta
     server = start_server(data_dir=tmp_path, shutdown_grace=0.5)
     with closing(Api(server.url)) as api:
         running = api.submit("import time; print('up', flush=True); time.sleep(600)")
-        api.until(running, "stdout", "up")
+        api.until(running, "stdout", "up\n")
     server.signal(signal.SIGTERM)
     assert server.wait() == 0
 

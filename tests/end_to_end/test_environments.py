@@ -140,7 +140,7 @@ def test_a_rebuild_finds_newer_versions_and_keeps_name_and_modules(
 
 def test_what_a_server_uses_is_not_pruned_and_what_was_pruned_is_made_again(cli: Cli, data: Path, remote: Api) -> None:
     sleeper = remote.submit("import demo, time; print('begun', flush=True); time.sleep(60)", requirements_txt="demo<5")
-    key = remote.until(sleeper, "stdout", "begun")["environment"]["key"]
+    key = remote.until(sleeper, "stdout", "begun\n")["environment"]["key"]
     prune(cli, removed=data / "environments" / "nothing")
     assert (data / "environments" / key).exists()
     remote.kill(sleeper)

@@ -131,7 +131,7 @@ def test_what_is_in_use_never_goes(index: FakeIndex, small: ServerProcess) -> No
     code = "import time\nprint('begun', flush=True)\ntime.sleep(2)\nimport held_by_code\nprint(held_by_code.version)"
     with closing(Api(small.url)) as api:
         execution_id = api.submit(code, requirements_txt="held_by_code")
-        api.until(execution_id, "stdout", "begun")
+        api.until(execution_id, "stdout", "begun\n")
         for name in ("held_a", "held_b", "held_c"):
             use(api, name)
         held_key = api.look(execution_id)["environment"]["key"]
