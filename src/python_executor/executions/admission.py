@@ -1,6 +1,6 @@
 """May it start now? Bounded concurrency, a bounded budget of memory, and a bounded queue in order of arrival.
 
-What is not ready (its packages are being made) waits beside the queue, and joins its end when it is.
+What is not ready (its image or its packages are not there) waits beside the queue, and joins its end when it is.
 
 The head of the queue is never passed by: a smaller execution behind it would fit sooner, but then a large one might
 wait for ever on a busy server. One that asks for more than the whole budget runs when it is alone.
@@ -30,6 +30,11 @@ class Ticket:
     async def admitted(self) -> bool:
         """Wait for the slot; False if the ticket was given back before."""
         return await self._admitted
+
+    @property
+    def is_unready(self) -> bool:
+        """Whether something else has to happen before it joins the queue."""
+        return self._admission.is_unready(self)
 
     def is_ready(self) -> None:
         """Nothing else has to happen first: join the queue, unless it was left."""
@@ -94,6 +99,10 @@ class Admission:
                 f"the server is busy and its queue of {self._queue_max} is full: try again in a few seconds"
             )
         return ticket
+
+    def is_unready(self, ticket: Ticket) -> bool:
+        """Whether it waits beside the queue."""
+        return ticket in self._unready
 
     def queue(self, ticket: Ticket) -> None:
         """Let a ticket join the queue, unless it was withdrawn."""

@@ -48,6 +48,11 @@ def without_packages(error: str) -> Ending:
     return Ending(Status.FAILED, Termination.ENVIRONMENT, 1, error)
 
 
+def without_image(error: str) -> Ending:
+    """The ending of an execution whose image can't be had, or runs no Python."""
+    return Ending(Status.FAILED, Termination.IMAGE, 125, error)
+
+
 def timed_out(limits: Limits) -> Ending:
     """The ending of an execution that ran past its time."""
     error = f"execution timed out after {limits.timeout_seconds} s"
@@ -121,7 +126,7 @@ class LiveExecution:
         return self._ending is not None
 
     def prepare(self, progress: Preparing) -> None:
-        """Its packages are not there yet."""
+        """Its image or its packages are not there yet."""
         self._preparing = progress
 
     def equip(self, environment: Environment | None, hints: tuple[str, ...]) -> None:

@@ -1,7 +1,7 @@
 """Takes one execution through admission, a sandbox, and its end.
 
-`drive()` is the execution's one task. It waits for its packages and for a slot, gets a sandbox, runs it, destroys it,
-and gives the slot back, in that order and on every path. `stop()` may come at any moment, from a kill, a shutdown or
+`drive()` is the execution's one task. It waits for its image, its packages and a slot, gets a sandbox, runs it,
+destroys it, and gives the slot back, in that order and on every path. `stop()` may come at any moment, from a kill, a shutdown or
 the clock; what it does depends on how far the execution is:
 
     preparing           final at once; what is being made goes on for others, `drive()` ends
@@ -25,13 +25,13 @@ from datetime import datetime
 import structlog
 
 from ..environments.base import Environments, Prepared
-from ..model.errors import EnvironmentFailed, ExecutorError
+from ..model.errors import EnvironmentFailed, ExecutorError, ImageFailed
 from ..model.events import Event
 from ..model.execution import Execution
 from ..model.spec import ExecutionSpec
 from ..sandboxes.base import Backend, Sandbox
 from .admission import Ticket
-from .execution import OUR_FAILURE, Ending, LiveExecution, timed_out, without_packages
+from .execution import OUR_FAILURE, Ending, LiveExecution, timed_out, without_image, without_packages
 
 KILL_PATIENCE = 5.0  # seconds that a sandbox has to end after it was killed
 
@@ -76,12 +76,14 @@ class Lifecycle:
         """Its whole life; raises nothing but cancellation. `environments` where it may need packages."""
         prepared = NOTHING
         try:
-            if environments is not None:
-                prepared = await self._prepare(spec, environments)
+            if self._ticket.is_unready:
+                prepared = await self._prepare(spec, backend, environments)
             if await self._ticket.admitted() and not self.live.is_decided:
                 await self._use_sandbox(spec, backend, prepared)
         except EnvironmentFailed as failure:
             self.stop(without_packages(str(failure)))
+        except ImageFailed as failure:
+            self.stop(without_image(str(failure)))
         except Exception as failure:
             self._fail("no sandbox could be had", failure)
         finally:
@@ -90,9 +92,9 @@ class Lifecycle:
             self._settle()  # somebody waits for the end, even where this task was cancelled
             close_content(spec)
 
-    async def _prepare(self, spec: ExecutionSpec, environments: Environments) -> Prepared:
-        """Wait for its packages, unless it is ended before."""
-        preparing = asyncio.create_task(environments.prepare(spec, self.live.prepare))
+    async def _prepare(self, spec: ExecutionSpec, backend: Backend, environments: Environments | None) -> Prepared:
+        """Wait for its image and its packages, unless it is ended before."""
+        preparing = asyncio.create_task(self._gather(spec, backend, environments))
         ended = asyncio.create_task(self._ended.wait())
         try:
             await asyncio.wait({preparing, ended}, return_when=asyncio.FIRST_COMPLETED)
@@ -105,6 +107,10 @@ class Lifecycle:
         self.live.equip(prepared.environment, prepared.hints)
         self._ticket.is_ready()
         return prepared
+
+    async def _gather(self, spec: ExecutionSpec, backend: Backend, environments: Environments | None) -> Prepared:
+        await backend.prepare(spec, self.live.prepare)
+        return NOTHING if environments is None else await environments.prepare(spec, self.live.prepare)
 
     async def _use_sandbox(self, spec: ExecutionSpec, backend: Backend, prepared: Prepared) -> None:
         sandbox = await backend.acquire(spec, prepared.environment)

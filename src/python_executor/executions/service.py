@@ -22,6 +22,7 @@ from typing import TypeVar
 import structlog
 
 from ..environments.base import NO_ENVIRONMENTS, Environments
+from ..model.engine import Engine
 from ..model.environment import NamedEnvironment
 from ..model.errors import NotFound, Refusal, Unavailable
 from ..model.execution import Execution, Status
@@ -110,9 +111,9 @@ class Executions:
         return answer
 
     @property
-    def backend_name(self) -> str:
-        """The backend, as results name it."""
-        return self._backend.name
+    def engine(self) -> Engine | None:
+        """The container engine that the backend uses, if any."""
+        return self._backend.engine
 
     @property
     def ready(self) -> bool:
@@ -214,16 +215,17 @@ class Executions:
             await self._store.close()
 
     def _accept(self, spec: ExecutionSpec) -> tuple[Lifecycle, Environments | None]:
-        """A place in the queue and an id; and who sees to its packages, if it may need any."""
+        """A place in the queue and an id; and who sees to its packages, if it may need any. Raises a `Refusal`."""
         try:
+            self._backend.check(spec)
             environments = self._environments if self._environments.concerns(spec) else None
-            ticket = self._join_queue(spec, ready=environments is None)
+            ticket = self._join_queue(spec, ready=environments is None and self._backend.is_prepared(spec))
         except Refusal:
             close_content(spec)
             raise
         execution_id = f"exe_{uuid.uuid4()}"
         live = LiveExecution(
-            execution_id, self._owner, self._backend.name, spec, self._now(), self._policy.max_output_bytes
+            execution_id, self._owner, self._backend.name_of(spec), spec, self._now(), self._policy.max_output_bytes
         )
         life = Lifecycle(live, ticket, self._now, self._finished)
         self._lives[execution_id] = life

@@ -25,8 +25,9 @@ class Environment:
 
 
 class Stage(StrEnum):
-    """What the making of an environment is at."""
+    """What the making of an environment is at, or the fetching of an image."""
 
+    PULLING = "pulling"
     RESOLVING = "resolving"
     DOWNLOADING = "downloading"
     INSTALLING = "installing"

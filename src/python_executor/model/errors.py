@@ -15,6 +15,7 @@
     │   ├── QueueFull            queue_full            429
     │   └── Unavailable          unavailable           503
     ├── EnvironmentFailed    packages could not be had: the request's doing, told to its sender
+    ├── ImageFailed          an image could not be had, or runs no Python: likewise
     ├── BackendError         a sandbox could not be made or was lost: ours, never the code's
     └── StoreError           the store can't be opened, read or written: ours as well
 
@@ -112,6 +113,10 @@ class Unavailable(Refusal):
 
 class EnvironmentFailed(ExecutorError):
     """The packages that were asked for can't be had; the message says why, to whoever asked."""
+
+
+class ImageFailed(ExecutorError):
+    """The image that was asked for can't be had, or has no Python that works; the message names it, to whoever asked."""
 
 
 class BackendError(ExecutorError):

@@ -32,7 +32,7 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Preparing:
-    """How far the environment is. Before the code runs; it comes from us, not from a sandbox."""
+    """How far the environment or the image is. Before the code runs; it comes from us, not from a sandbox."""
 
     stage: Stage
     what: str = ""  # what is being worked at, such as a file's name

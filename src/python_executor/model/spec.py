@@ -109,7 +109,7 @@ class ExecutionSpec:
 
     tree: FileTree
     entrypoint: str
-    python: str  # minor version of an interpreter that the backend has: "3.12"
+    python: str  # minor version of an interpreter that the backend has: "3.12"; "" where an image has it
     limits: Limits
     args: tuple[str, ...] = ()
     env: tuple[tuple[str, str], ...] = ()
@@ -121,4 +121,6 @@ class ExecutionSpec:
     finds_requirements: bool = False  # whether its files may say what packages it needs
     detects_imports: bool = False  # whether what it imports is to be had, where nothing else says what it needs
     environment: str = ""  # name of the operator's, which has its packages
+    image: str = ""  # reference of the image that it runs in; "": on an interpreter of this machine
+    runtime: str = ""  # of the container engine, by name; "": its default
     warnings: tuple[str, ...] = ()  # what the caller should know about the request, shown in the result

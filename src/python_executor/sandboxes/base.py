@@ -9,12 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from ..model.engine import Engine
 from ..model.environment import Environment
-from ..model.events import Event
+from ..model.events import Event, Preparing
 from ..model.isolation import Isolation
 from ..model.spec import ExecutionSpec, Interpreter
 
 Emit = Callable[[Event], None]
+Tell = Callable[[Preparing], None]
 
 
 class Sandbox(Protocol):
@@ -51,9 +53,20 @@ class Sandbox(Protocol):
 class Backend(Protocol):
     """Makes sandboxes."""
 
-    @property
-    def name(self) -> str:
-        """The word that results show: "native"."""
+    def name_of(self, spec: ExecutionSpec) -> str:
+        """The word that results show for what runs this spec: "native"."""
+        ...
+
+    def check(self, spec: ExecutionSpec) -> None:
+        """Raise the `Refusal` of a spec that it can't run, as things stand; quickly."""
+        ...
+
+    def is_prepared(self, spec: ExecutionSpec) -> bool:
+        """Whether `prepare()` has nothing to do; quickly."""
+        ...
+
+    async def prepare(self, spec: ExecutionSpec, tell: Tell) -> None:
+        """Fetch what its sandbox is made from, outside of queue and clock. Raises `ImageFailed` and `BackendError`."""
         ...
 
     @property
@@ -63,7 +76,12 @@ class Backend(Protocol):
 
     @property
     def network_unavailable(self) -> str | None:
-        """Why it can give no sandbox the network, with what to change; None where it can."""
+        """Why none of its interpreters can have the network, with what to change; None where they can."""
+        ...
+
+    @property
+    def engine(self) -> Engine | None:
+        """The container engine that it uses; None where it uses none."""
         ...
 
     async def start(self) -> None:
@@ -71,7 +89,10 @@ class Backend(Protocol):
         ...
 
     async def acquire(self, spec: ExecutionSpec, environment: Environment | None = None) -> Sandbox:
-        """A sandbox for this spec, with its limits in force and its packages there. Raises `BackendError`."""
+        """A sandbox for this spec, with its limits in force and its packages there.
+
+        Raises `BackendError`, and `ImageFailed` where the image is what it fails for.
+        """
         ...
 
     async def close(self) -> None:

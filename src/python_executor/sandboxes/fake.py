@@ -12,11 +12,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 
+from ..model.engine import Engine
 from ..model.environment import Environment
-from ..model.events import Event, Exited, Stdout, Termination, Usage
+from ..model.errors import Refusal
+from ..model.events import Event, Exited, Preparing, Stdout, Termination, Usage
 from ..model.isolation import State
 from ..model.spec import ExecutionSpec, Interpreter
-from .base import Emit
+from .base import Emit, Tell
 
 Step = Event | asyncio.Event | Exception
 Script = Callable[[ExecutionSpec], Sequence[Step]]
@@ -84,16 +86,39 @@ class FakeBackend:
     """Makes `FakeSandbox`es and keeps them in `sandboxes`, oldest first; what it does may be changed at any time."""
 
     def __init__(self, script: Script = HELLO, *, interpreters: Sequence[Interpreter] = INTERPRETERS) -> None:
-        self.name = "fake"
         self.script = script
         self.interpreters = interpreters
         self.network_unavailable: str | None = None
+        self.engine: Engine | None = None
+        self.refusal: Refusal | None = None  # of every spec
+        self.preparing: Sequence[Step | Preparing] = ()  # steps before a spec that names an image is prepared
         self.acquiring: Sequence[Step] = ()  # steps before a sandbox is handed out
         self.destroying: Sequence[Step] = ()  # steps before a sandbox is gone
         self.unkillable = False
         self.sandboxes: list[FakeSandbox] = []
         self.environments: list[Environment | None] = []  # that were asked for with each
         self.started = self.closed = False
+
+    def name_of(self, _spec: ExecutionSpec) -> str:
+        """Always "fake"."""
+        return "fake"
+
+    def check(self, _spec: ExecutionSpec) -> None:
+        """Raise its `refusal`, if it has one."""
+        if self.refusal is not None:
+            raise self.refusal
+
+    def is_prepared(self, spec: ExecutionSpec) -> bool:
+        """Where there is no image to prepare."""
+        return not spec.image
+
+    async def prepare(self, _spec: ExecutionSpec, tell: Tell) -> None:
+        """Play the `preparing` steps."""
+        for step in self.preparing:
+            if isinstance(step, Preparing):
+                tell(step)
+            else:
+                await play([step])
 
     async def start(self) -> None:
         """Note that it was called."""
@@ -103,7 +128,7 @@ class FakeBackend:
         """Play the `acquiring` steps, then make a sandbox."""
         self.environments.append(environment)
         await play(self.acquiring)
-        version = next(i.version for i in self.interpreters if i.minor_version == spec.python)
+        version = next(i.version for i in self.interpreters if spec.python in (i.minor_version, ""))
         sandbox = FakeSandbox(self, version)
         self.sandboxes.append(sandbox)
         return sandbox

@@ -14,9 +14,10 @@ import structlog
 
 from ...model.egress import EgressPolicy
 from ...model.environment import Environment
-from ...model.errors import BackendError
+from ...model.errors import BackendError, NoBackendForImage
 from ...model.isolation import Finding, State, explain, is_accepted
 from ...model.spec import MEBIBYTE, ExecutionSpec, Interpreter, Limits
+from ..base import Tell
 from .box import Box
 from .cgroups import Cgroup, CgroupTree, find_hierarchies
 from .identities import choose_identities
@@ -26,6 +27,7 @@ from .sandbox import NativeSandbox
 from .selftest import examine, probe_spec
 from .supply import Supply
 
+NAME = "native"
 PROCESSES_MAX = 256
 WATCH_INTERVAL = 0.1  # seconds
 DESCRIPTORS = 16  # of ours, for each sandbox with its cgroups
@@ -44,7 +46,7 @@ class Named(NamedTuple):
 class NativeBackend:
     """Implements `Backend`."""
 
-    name = "native"
+    engine = None
 
     def __init__(
         self,
@@ -99,6 +101,25 @@ class NativeBackend:
     def has_cgroups(self) -> bool:
         """Whether limits are the kernel's own, for a sandbox as a whole."""
         return self._cgroups is not None
+
+    def name_of(self, _spec: ExecutionSpec) -> str:
+        """See `Backend.name_of`."""
+        return NAME
+
+    def check(self, spec: ExecutionSpec) -> None:
+        """It runs interpreters of this machine; see `Backend.check`."""
+        if spec.image:
+            raise NoBackendForImage(
+                f"docker_image {spec.image} takes a container engine, which this server does not use "
+                "(BACKEND native): name python:X.Y with a version that it has, or leave it out."
+            )
+
+    def is_prepared(self, _spec: ExecutionSpec) -> bool:
+        """Always; see `Backend.is_prepared`."""
+        return True
+
+    async def prepare(self, _spec: ExecutionSpec, _tell: Tell) -> None:
+        """Nothing to do; see `Backend.prepare`."""
 
     async def start(self) -> None:
         """Make the default interpreter's box and begin to fill its pool; see `Backend.start`."""
