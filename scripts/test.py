@@ -44,6 +44,7 @@ def checks() -> None:
         "box.py",
         "zygote.py",
         "probe.py",
+        "container.py",
         cwd=ROOT / "src/python_executor/guest",
         env={"MYPYPATH": "."},
     )

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import socket
+import uuid
 from collections.abc import Sequence
+from contextlib import suppress
 
 import structlog
 import uv
 
+from .environments.base import NO_ENVIRONMENTS, Environments
 from .environments.build import BuildPolicy
 from .environments.cache import Cache
 from .environments.index import PackageIndex
@@ -19,8 +22,11 @@ from .environments.requirements import PackageFilter
 from .environments.service import PackageEnvironments
 from .executions.service import Executions, Policy
 from .model.egress import EgressPolicy
-from .model.errors import BackendError
+from .model.errors import BackendError, StoreError
 from .model.spec import Interpreter, Limits
+from .sandboxes.base import Backend
+from .sandboxes.docker.backend import DockerBackend
+from .sandboxes.either import Either
 from .sandboxes.native.backend import NativeBackend
 from .sandboxes.native.plan import NO_STORE, PackageStore
 from .settings import MEBIBYTE, Settings
@@ -28,30 +34,48 @@ from .storage.base import Store
 from .storage.sqlite import SqliteStore
 
 log = structlog.get_logger()
-ENVIRONMENTS, NAMED = "environments", "named"  # in the data directory
+ENVIRONMENTS, NAMED, OWNER = "environments", "named", "owner"  # in the data directory
 
 
 def native_backend(
     settings: Settings, interpreters: Sequence[Interpreter] | None = None, packages: PackageStore = NO_STORE
 ) -> NativeBackend:
     """The backend alone, which `doctor` looks at."""
-    limits = Limits(
-        timeout_seconds=settings.default_timeout,
-        memory_mb=settings.default_memory_mb,
-        disk_mb=settings.default_disk_mb,
-        cpu_shares=settings.default_cpu_shares,
-        cpus=settings.default_cpus,
-    )
     return NativeBackend(
         find_interpreters() if interpreters is None else interpreters,
         default_python=settings.default_python,
-        default_limits=limits,
+        default_limits=_default_limits(settings),
         pool_min=settings.pool_min,
         pool_max=settings.pool_max,
         preload=settings.preload,
         insecure_allow=settings.insecure_allow,
         egress=EgressPolicy(settings.egress_allow, settings.dns_servers),
         store=packages,
+    )
+
+
+def docker_backend(settings: Settings, *, is_only: bool) -> DockerBackend:
+    """Containers; the only server on a data directory removes whatever others have left behind there."""
+    return DockerBackend(
+        settings.docker_socket,
+        owner=_container_owner(settings),
+        is_only=is_only,
+        default_limits=_default_limits(settings),
+        pool_max=settings.container_pool_max,
+        pull_timeout=settings.image_pull_timeout,
+        egress=EgressPolicy(settings.egress_allow, settings.dns_servers),
+        root_commands=settings.root_commands,
+        is_required=settings.backend == "docker",
+    )
+
+
+def _default_limits(settings: Settings) -> Limits:
+    return Limits(
+        timeout_seconds=settings.default_timeout,
+        memory_mb=settings.default_memory_mb,
+        disk_mb=min(settings.default_disk_mb, settings.default_memory_mb),
+        cpu_shares=settings.default_cpu_shares,
+        cpus=settings.default_cpus,
     )
 
 
@@ -111,7 +135,7 @@ def build(settings: Settings, *, store: Store | None = None) -> Executions:
         max_output_bytes=settings.max_output_mb * MEBIBYTE,
         cleanup_ttl_seconds=settings.cleanup_ttl,
     )
-    backend, environments = workshop(settings)
+    backend, environments = _backend(settings, has_data_dir=store is None)
     return Executions(
         backend,
         store or SqliteStore(settings.data_dir, settings.store_max_mb * MEBIBYTE),
@@ -119,3 +143,25 @@ def build(settings: Settings, *, store: Store | None = None) -> Executions:
         owner=f"{socket.gethostname()}-{os.getpid()}",
         environments=environments,
     )
+
+
+def _backend(settings: Settings, *, has_data_dir: bool) -> tuple[Backend, Environments]:
+    """What runs code, and what sees to its packages; the data directory is one server's alone, or not ours."""
+    if settings.backend == "docker":
+        return docker_backend(settings, is_only=has_data_dir), NO_ENVIRONMENTS
+    native, environments = workshop(settings)
+    if settings.backend == "native":
+        return native, environments
+    return Either(native, docker_backend(settings, is_only=has_data_dir)), environments
+
+
+def _container_owner(settings: Settings) -> str:
+    """A name that whoever uses the same data directory later has again."""
+    file = settings.data_dir / OWNER
+    try:
+        settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with suppress(FileExistsError), file.open("x") as new:
+            new.write(uuid.uuid4().hex)
+        return file.read_text().strip()
+    except OSError as error:
+        raise StoreError(f"the data directory {settings.data_dir} can't be used: {error.strerror}") from error

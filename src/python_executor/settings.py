@@ -16,6 +16,7 @@ from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_v
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from .model.egress import is_never_reached
+from .model.image import full_name
 from .model.isolation import BY_NAME
 
 MEBIBYTE = 1024 * 1024
@@ -29,9 +30,11 @@ BOUNDS = {  # of a default; one that nobody set gives way to them
     "pool_min": ("pool_max",),
 }
 NAME_SERVERS_MAX = 3
-PYTHON = re.compile(r"\d+\.\d+")
+PYTHON = re.compile(r"[0-9]{1,2}\.[0-9]{1,3}")
 DEBIAN_RELEASES = ("buster", "bullseye", "bookworm", "trixie", "forky")
-IMAGE = re.compile(rf"python:(\d+\.\d+)(-slim(-({'|'.join(DEBIAN_RELEASES)}))?)?")
+IMAGE = re.compile(rf"python:({PYTHON.pattern})(-slim(-({'|'.join(DEBIAN_RELEASES)}))?)?")
+IMAGE_PATTERN = re.compile(r"[A-Za-z0-9._:/@*?-]+")
+RUNTIME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
 PRELOAD = (  # benchmarks/preload.py shows what each costs and saves
     "argparse", "base64", "bisect", "collections.abc", "contextlib", "copy", "csv", "dataclasses", "datetime",
@@ -65,6 +68,13 @@ def _parts(value: object) -> list[str]:
     if isinstance(value, str):
         return [part.strip() for part in value.split(",") if part.strip()]
     return [str(part) for part in value] if isinstance(value, Iterable) else [str(value)]
+
+
+def _runtime(name: str) -> str:
+    """The name, where it can be one."""
+    if not RUNTIME.fullmatch(name):
+        raise ValueError(f"{name} is no name of a runtime such as runsc")
+    return name
 
 
 class Settings(BaseSettings):
@@ -157,6 +167,37 @@ class Settings(BaseSettings):
         600, description="Seconds that finding out versions may take, and installing them."
     )
 
+    backend: Literal["auto", "native", "docker"] = Field(
+        "auto",
+        description="What runs code: auto runs names of installed interpreters on them and any other image on a "
+        "container engine; native never uses an engine, docker always.",
+    )
+    docker_socket: str | None = Field(
+        None,
+        description="Where the container engine listens: a path, or a URL unix:// or tcp:// "
+        "(default: DOCKER_HOST, else the usual sockets of Docker and Podman).",
+    )
+    image_allow: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Images that containers may be made from, comma-separated, as in python,ghcr.io/me/* "
+        "(default: all).",
+    )
+    image_pull_timeout: PositiveInt = Field(600, description="Seconds that fetching an image may take.")
+    runtime: str = Field(
+        "", description="The engine's runtime for containers, such as runsc (default: the engine's own default)."
+    )
+    runtimes_allow: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="Runtimes that requests may name besides that one, comma-separated (default: none)."
+    )
+    container_pool_max: int = Field(
+        4, ge=0, description="Containers that wait for work, for each image in use; about 20 MiB of memory each."
+    )
+    root_commands: bool = Field(
+        False,
+        description="Run pre_commands in images as the container's root on a writable root file system, so that "
+        "apt-get works; see docs/security.md.",
+    )
+
     memory_budget: PositiveInt = Field(
         default_factory=lambda: machine_memory_mb() * 8 // 10,
         description="MiB that running executions may have been promised together (default: 80 % of the machine's).",
@@ -183,6 +224,11 @@ class Settings(BaseSettings):
     store_max_mb: PositiveInt = Field(
         1024, description="MiB that finished executions may take; the oldest go first, the file keeps its size."
     )
+
+    @property
+    def nameable_runtimes(self) -> tuple[str, ...]:
+        """The runtimes that requests may name."""
+        return tuple(dict.fromkeys(name for name in (self.runtime, *self.runtimes_allow) if name))
 
     @model_validator(mode="before")
     @classmethod
@@ -236,6 +282,31 @@ class Settings(BaseSettings):
     def _split_tuples(cls, value: object) -> object:
         return tuple(_parts(value))
 
+    @field_validator("image_allow", mode="before")
+    @classmethod
+    def _read_image_patterns(cls, value: object) -> object:
+        for part in (parts := _parts(value)):
+            if not IMAGE_PATTERN.fullmatch(part):
+                raise ValueError(f"{part} is no pattern of images such as python:3.* or ghcr.io/me/*")
+        return tuple(parts)
+
+    @field_validator("runtimes_allow", mode="before")
+    @classmethod
+    def _read_runtimes(cls, value: object) -> object:
+        return tuple(map(_runtime, _parts(value)))
+
+    @field_validator("runtime")
+    @classmethod
+    def _check_runtime(cls, value: str) -> str:
+        return _runtime(value) if value else ""
+
+    @field_validator("docker_socket")
+    @classmethod
+    def _check_socket(cls, value: str | None) -> str | None:
+        if value is not None and not value.startswith(("/", "unix:///", "tcp://")):
+            raise ValueError("must be a path such as /run/docker.sock, or a URL unix:///… or tcp://…")
+        return value
+
     @field_validator("log_level", mode="before")
     @classmethod
     def _in_any_case(cls, value: object) -> object:
@@ -251,8 +322,8 @@ class Settings(BaseSettings):
     @field_validator("default_image")
     @classmethod
     def _check_image(cls, value: str) -> str:
-        if not IMAGE.fullmatch(value):
-            raise ValueError("must be python:X.Y, python:X.Y-slim or that with a Debian release, as in -slim-bookworm")
+        if full_name(value) is None:
+            raise ValueError("must be the name of an image, such as python:3.11-slim or ghcr.io/me/tools:1")
         return value
 
     @model_validator(mode="after")

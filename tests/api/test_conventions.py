@@ -84,9 +84,27 @@ def test_nothing_for_a_limit_means_the_default(api: Api, nothing: object) -> Non
 
 @pytest.mark.parametrize("nothing", [None, ""])
 def test_nothing_for_any_other_field_means_the_default(api: Api, nothing: object) -> None:
-    names = ("files", "entrypoint", "stdin", "python_version", "eval_last_expr", "config", "requirements_txt")
+    names = (
+        "files",
+        "entrypoint",
+        "stdin",
+        "python_version",
+        "eval_last_expr",
+        "config",
+        "requirements_txt",
+        "runtime",
+    )
     assert api.eval("print(1)", **dict.fromkeys(names, nothing))["stdout"] == "1\n"
-    names = ("entrypoint", "docker_image", "requirements_txt", "pre_commands", "env_vars", "script_args", "config")
+    names = (
+        "entrypoint",
+        "docker_image",
+        "requirements_txt",
+        "pre_commands",
+        "env_vars",
+        "script_args",
+        "config",
+        "runtime",
+    )
     assert api.run("print(1)", **dict.fromkeys(names, nothing))["stdout"] == "1\n"
 
 

@@ -93,9 +93,40 @@ def test_an_image_name_means_an_interpreter(api: Api, suffix: str) -> None:
     assert api.run("print(1)", docker_image=f"python:{minor}{suffix}")["python"].startswith(minor)
 
 
-def test_an_image_that_nothing_runs_is_a_400(api: Api) -> None:
-    assert_error(api.post_exec({"main.py": ""}, {"docker_image": "python:3.99-slim"}), 400, "no_backend_for_image")
-    assert_error(api.post_exec({"main.py": ""}, {"docker_image": "alpine:3"}), 400, "not_supported_yet")
+def test_an_image_that_cannot_be_had_is_named(api: Api) -> None:
+    engine = api.get("/health/ready").json()["engine"]
+    for image in ("registry.invalid/python:3.99-slim", "registry.invalid/me/tools"):
+        if engine is None or engine["unavailable"]:
+            response = api.post_exec({"main.py": ""}, {"docker_image": image})
+            assert_error(response, 400, "no_backend_for_image", image)
+        else:
+            result = api.run("1", docker_image=image)
+            assert (result["status"], result["termination"], result["exit_code"]) == ("failed", "image", 125)
+            assert image in result["error"]
+
+
+def test_an_interpreter_that_is_not_here_is_never_replaced_by_another(api: Api) -> None:
+    response = api.post_exec({"main.py": ""}, {"docker_image": "python:3.99-slim"})
+    assert response.status_code == 400 or response.json()["termination"] == "image", response.text
+
+
+@pytest.mark.parametrize("image", ["--privileged", "Python:3.11", "python:3.11 --runtime=x", "../python", "a" * 513])
+def test_what_is_no_name_of_an_image_is_a_400(api: Api, image: str) -> None:
+    response = api.post_exec({"main.py": ""}, {"docker_image": image})
+    assert_error(response, 400, "invalid_request", "docker_image", image[:50], "python:3.12-slim")
+
+
+@pytest.mark.parametrize("runtime", ["runsc", "--privileged", "a b", "x" * 65])
+def test_a_runtime_is_the_operators_to_permit(api: Api, runtime: str) -> None:
+    for image in ("", "debian:12"):
+        response = api.post_exec({"main.py": ""}, {"docker_image": image, "runtime": runtime})
+        assert_error(response, 400, "invalid_request", "runtime", runtime)
+    assert_error(api.post_eval({"code": "1", "runtime": runtime}), 400, "invalid_request", "runtime", runtime)
+
+
+def test_a_refused_image_is_no_execution_even_where_nobody_waits(api: Api) -> None:
+    response = api.post_exec({"main.py": ""}, {"docker_image": "A b"}, "/api/v1/exec/async")
+    assert_error(response, 400, "invalid_request", "docker_image")
 
 
 def test_the_last_expression_is_there_for_archives_too(api: Api) -> None:

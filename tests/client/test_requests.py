@@ -57,6 +57,7 @@ def test_keywords_become_metadata_and_a_config_of_only_the_limits_given(client, 
         eval_last_expr=True,
         detect_imports=False,
         environment="data",
+        runtime="runsc",
         timeout_seconds=5,
         network_disabled=False,
     )
@@ -72,6 +73,7 @@ def test_keywords_become_metadata_and_a_config_of_only_the_limits_given(client, 
         "eval_last_expr": True,
         "detect_imports": False,
         "environment": "data",
+        "runtime": "runsc",
         "config": {"timeout_seconds": 5, "network_disabled": False},
     }
 
@@ -172,6 +174,9 @@ def test_eval_can_say_which_packages_it_needs(client, loopback):
 
     client.eval("1", environment="data")
     assert loopback.last.json == {"code": "1", "eval_last_expr": True, "environment": "data"}
+
+    client.eval("1", runtime="runsc")
+    assert loopback.last.json == {"code": "1", "eval_last_expr": True, "runtime": "runsc"}
 
 
 def test_eval_can_run_code_as_usual(client, loopback):

@@ -26,6 +26,7 @@ KEY = "a-key"
 BOUNDS = {
     "max_timeout": 3, "default_timeout": 3, "max_memory_mb": 512, "default_memory_mb": 64, "memory_budget": 1024,
     "max_disk_mb": 512, "default_disk_mb": 32, "max_concurrent": 4, "pool_min": 2, "cleanup_ttl": 3600,
+    "backend": "native",  # no document can say which images an engine can have
 }  # fmt: skip
 RUNS = ("POST /api/v1/eval", "POST /api/v1/exec/sync", "POST /api/v1/exec/async")
 

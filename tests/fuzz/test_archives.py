@@ -25,7 +25,7 @@ from python_executor.api.archives import read_archive
 from python_executor.guest import frames
 from python_executor.model.errors import Refusal
 from python_executor.model.spec import DirectoryEntry, Entry, FileEntry, FileTree, SymlinkEntry
-from python_executor.sandboxes.native.sandbox import _entry
+from python_executor.sandboxes.handover import _entry
 from tests.fuzz.conftest import Bytes, bounded
 from tests.support.archives import padded
 
@@ -397,7 +397,7 @@ def _carry_out(intake: ModuleType, tree: FileTree, archive: bytes, inline: bool)
             socket.send_fds(ours, [head], [file.fileno()])
             sending = threading.Thread(target=ours.sendall, args=(message,))
         sending.start()
-        _, content = intake.receive(theirs)
+        _, content = intake.receive(intake.Control(theirs))
         sending.join()
         try:
             intake.make_files([_entry(entry) for entry in tree.entries], content)

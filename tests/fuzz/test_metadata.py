@@ -14,12 +14,21 @@ from python_executor.api import specs
 from python_executor.api.bodies import EvalRequest, Metadata, parse
 from python_executor.api.specs import SpecBuilder
 from python_executor.model.errors import Refusal
+from python_executor.model.image import is_allowed
 from python_executor.model.spec import DirectoryEntry, ExecutionSpec, FileEntry
 from tests.fuzz.conftest import Bytes, bounded
 from tests.support.archives import directory, symlink, tar_of
 from tests.unit.api.fakes import INTERPRETERS, settings
 
-SETTINGS = settings(default_timeout=20, max_timeout=60, default_memory_mb=256, default_disk_mb=128)
+SETTINGS = settings(
+    default_timeout=20,
+    max_timeout=60,
+    default_memory_mb=256,
+    default_disk_mb=128,
+    runtime="runc",
+    runtimes_allow="runsc",
+    image_allow="python,debian:*,ghcr.io/me/*",
+)
 BUILDER = SpecBuilder(SETTINGS, INTERPRETERS)
 VERSIONS = {interpreter.minor_version for interpreter in INTERPRETERS}
 ARCHIVE = tar_of(
@@ -64,13 +73,16 @@ configs = _object({
     "network_disabled": st.sampled_from([True, None]),
 })  # fmt: skip
 requirements = _seldom(st.sampled_from([None, "", "-", " - "]), st.just("numpy") | texts)
+runtimes = _seldom(st.sampled_from([None, "", "", "", "runsc", "runc"]), st.sampled_from(["kata", "-x"]))
 good_names = st.sampled_from(["main.py", "a.py", "a/b.py", "./c.py", "a//d", "ä"])
 names = _seldom(good_names, st.sampled_from(["a", "..", "", "/etc/passwd", "d/", "a.py/b"]) | texts)
 EVAL_FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "code": _seldom(texts, st.just("x" * 102_401)),
     "files": st.lists(
-        st.fixed_dictionaries({"name": names, "content": _seldom(texts, st.just("x" * 60_000))})
-        | _object({"name": names, "content": texts}),
+        _seldom(
+            st.fixed_dictionaries({"name": names, "content": _seldom(texts, st.just("x" * 60_000))}),
+            _object({"name": names, "content": texts}),
+        ),
         max_size=4,
     ),
     "entrypoint": _seldom(st.sampled_from([None, "", "main.py"]), names),
@@ -79,6 +91,7 @@ EVAL_FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "eval_last_expr": st.booleans(),
     "config": configs,
     "requirements_txt": requirements,
+    "runtime": runtimes,
 }
 endings = _seldom(st.sampled_from(["", "=", "\n", "\N{SNOWMAN}"]), st.sampled_from(["\0", "x" * 131_100]))
 variables = st.builds("{}={}{}".format, st.sampled_from(["KEY", "LD_PRELOAD", "ä", "a b"]), st.just(SECRET), endings)
@@ -90,10 +103,14 @@ wrong_variables = st.sampled_from([
     anything,
 ]).flatmap(lambda chosen: chosen)  # fmt: skip
 strings = st.lists(_seldom(texts.map(lambda text: text.replace("\0", "")), texts), max_size=3)
-images = st.sampled_from([None, "", "python:3.11", "python:3.12-slim", "python:3.12-slim-bookworm"])
+images = st.sampled_from([None, "", "python:3.11", "python:3.12-slim-bookworm", "debian:12", "ghcr.io/me/x"])
+other_images = st.sampled_from(
+    ["python:2.7", "ubuntu", "--privileged", "Debian:12", "docker.io/ghcr.io/me/x", "a" * 513]
+)
 METADATA_FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "entrypoint": st.sampled_from([None, "", "main.py", "./link.py", "package", "./package/", "made.py"]),
-    "docker_image": _seldom(images, st.just("python:2.7") | texts),
+    "docker_image": _seldom(images, other_images | texts),
+    "runtime": runtimes,
     "requirements_txt": requirements,
     "pre_commands": strings,
     "stdin": texts,
@@ -215,10 +232,21 @@ def _check_spec(spec: ExecutionSpec) -> None:
     ):
         assert type(value) is int
         assert 1 <= value <= maximum
-    assert spec.python in VERSIONS
+    _check_place(spec)
     assert type(spec.eval_last_expr) is bool
     assert spec.tree.total_bytes <= limits.file_system_bytes < limits.memory_mb << 20
     _check_entrypoint(spec)
+
+
+def _check_place(spec: ExecutionSpec) -> None:
+    """An interpreter that is here, or an image and a runtime that may be used, and no packages."""
+    if not spec.image:
+        assert (spec.python in VERSIONS, spec.runtime) == (True, "")
+        return
+    assert spec.python == ""
+    assert is_allowed(spec.image, SETTINGS.image_allow)
+    assert spec.runtime in SETTINGS.nameable_runtimes
+    assert (spec.requirements, spec.finds_requirements, spec.detects_imports) == ("", False, False)
 
 
 def _check_entrypoint(spec: ExecutionSpec) -> None:

@@ -37,8 +37,8 @@ from python_executor.model.spec import (
 from python_executor.sandboxes.native.box import Box
 from python_executor.sandboxes.native.identities import Identities
 from python_executor.sandboxes.native.pipes import Pipes
-from python_executor.sandboxes.native.report import ReportReader
 from python_executor.sandboxes.native.sandbox import NativeSandbox
+from python_executor.sandboxes.report import ReportReader
 from tests.fuzz.conftest import Bytes, bounded
 
 MOST_BUFFERED = frames.FRAME_HEADER.size + 1 + frames.RESULT_MAX  # a frame of the longest kind
@@ -253,7 +253,7 @@ def test_a_spec_arrives_as_it_was_sent_whatever_its_content_is_and_however_it_is
     guest: dict[str, ModuleType], loop: asyncio.AbstractEventLoop
 ) -> None:
     async def pass_on(sandbox: NativeSandbox, spec: ExecutionSpec, control: Dribble) -> tuple[dict[str, Any], Any]:
-        receiving = loop.run_in_executor(None, guest["intake"].receive, control)
+        receiving = loop.run_in_executor(None, guest["intake"].receive, guest["intake"].Control(control))
         await asyncio.wait_for(asyncio.gather(_send(sandbox, spec), receiving), SECONDS)
         return receiving.result()
 
@@ -263,7 +263,7 @@ def test_a_spec_arrives_as_it_was_sent_whatever_its_content_is_and_however_it_is
         with parts.finished() as spec, _a_sandbox(loop) as (sandbox, pipes), Dribble.over(pipes, sizes) as control:
             received, content = loop.run_until_complete(pass_on(sandbox, spec, control))
             try:
-                assert received == marshal.loads(marshal.dumps(sandbox._message(spec), frames.SPEC_FORMAT))
+                assert received == marshal.loads(sandbox._message(spec)[frames.SPEC_LENGTH.size :])
                 _check_meaning(received, spec)
                 assert content.stdin() == spec.stdin
                 assert _everything(content, len(parts.content)) == parts.content

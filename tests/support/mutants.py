@@ -30,7 +30,7 @@ class Mutation:
 ENTRY, ZYGOTE, BOX, INTAKE = "guest/entry.py", "guest/zygote.py", "guest/box.py", "guest/intake.py"
 NATIVE_BOX, PLAN, CGROUPS = "sandboxes/native/box.py", "sandboxes/native/plan.py", "sandboxes/native/cgroups.py"
 SECCOMP, NETWORK = "sandboxes/native/seccomp.py", "sandboxes/native/network.py"
-SANDBOX, BACKEND, REPORT = (f"sandboxes/native/{name}.py" for name in ("sandbox", "backend", "report"))
+SANDBOX, BACKEND, REPORT = "sandboxes/native/sandbox.py", "sandboxes/native/backend.py", "sandboxes/report.py"
 NETWORKS, RUNNER, STORE = "guest/networks.py", "guest/runner.py", "guest/store.py"
 LIFECYCLE, EXECUTION = "executions/lifecycle.py", "executions/execution.py"
 
@@ -169,7 +169,7 @@ MUTATIONS: dict[str, Mutation] = {
     "own-terminals": Mutation("", ((ENTRY, '"newinstance,ptmxmode=0666,mode=620,max=64"', '"ptmxmode=0666,mode=620"'),)),
     "hidden-packages": Mutation("", ((PLAN, "        hidden=hidden,\n", "        hidden=(),\n"),)),
     "descriptors": Mutation("descriptors", ((ENTRY, "    kernel.close_from(REPORT_FD + 2)\n", ""),)),
-    "control-socket": Mutation("descriptors", ((INTAKE, "    control.close()\n", "    control.detach()\n"),)),
+    "control-socket": Mutation("descriptors", ((INTAKE, "    control.close()\n", ""),)),
     "frames": Mutation(
         "", ((ZYGOTE, "                return Job(uid, file_system, fds)", "                entry.enter(self.boundaries, uid, file_system, fds, PLAIN_MODULES)"),)
     ),

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from python_executor.model.errors import BackendError
-from python_executor.sandboxes.native.pool import FILL_DELAY, MAKING_AHEAD, Pool
+from python_executor.sandboxes.pool import FILL_DELAY, MAKING_AHEAD, Pool
 
 
 class MadeSandbox:

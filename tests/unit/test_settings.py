@@ -49,6 +49,41 @@ def test_the_defaults_are_the_contracts():
     assert (defaults.default_network, defaults.egress_allow, defaults.dns_servers) == (False, (), ())
 
 
+def test_containers_get_nothing_that_the_operator_has_not_set():
+    defaults = Settings()
+    assert (defaults.backend, defaults.docker_socket, defaults.image_pull_timeout) == ("auto", None, 600)
+    assert (defaults.image_allow, defaults.runtime, defaults.runtimes_allow, defaults.nameable_runtimes) == (
+        (),
+        "",
+        (),
+        (),
+    )
+    assert (defaults.container_pool_max, defaults.root_commands) == (4, False)
+
+
+def test_images_and_runtimes_are_comma_separated_and_keep_their_order(monkeypatch):
+    monkeypatch.setenv("PYEXEC_IMAGE_ALLOW", " python:3.*, ghcr.io/me/*,,x@sha256:?*")
+    monkeypatch.setenv("PYEXEC_RUNTIMES_ALLOW", "runsc, kata-qemu ,runsc")
+    monkeypatch.setenv("PYEXEC_RUNTIME", "io.containerd.runc.v2")
+    made = Settings()
+    assert made.image_allow == ("python:3.*", "ghcr.io/me/*", "x@sha256:?*")
+    assert made.runtimes_allow == ("runsc", "kata-qemu", "runsc")
+    assert made.nameable_runtimes == ("io.containerd.runc.v2", "runsc", "kata-qemu")
+    assert Settings(image_allow=made.image_allow, runtimes_allow=made.runtimes_allow) == made
+
+
+@pytest.mark.parametrize(
+    "image", ["python:3.11-slim", "debian:12", "python:3.11-alpine", "ghcr.io/me/x", "localhost/x:1"]
+)
+def test_any_image_can_be_the_default(image):
+    assert Settings(default_image=image).default_image == image
+
+
+@pytest.mark.parametrize("socket", ["/run/docker.sock", "unix:///run/podman/podman.sock", "tcp://127.0.0.1:2375"])
+def test_an_engine_is_reached_by_a_path_or_a_url(socket):
+    assert Settings(docker_socket=socket).docker_socket == socket
+
+
 def test_every_setting_says_what_it_is():
     for name, field in Settings.model_fields.items():
         assert (field.description or "").endswith("."), name
@@ -127,10 +162,21 @@ def test_networks_and_name_servers_are_comma_separated_and_keep_their_order(monk
         ({"dns_servers": "127.0.0.53"}, "127.0.0.53 means another machine inside of a sandbox"),
         ({"preload": "json,os path"}, "os path is no module such as json"),
         ({"preload": "../x"}, "../x is no module"),
+        ({"image_allow": "python,[a-z]*"}, r"\[a-z\]\* is no pattern of images such as python:3.\*"),
+        ({"image_allow": "a b"}, "a b is no pattern of images"),
+        ({"runtimes_allow": "runsc,--privileged"}, "--privileged is no name of a runtime such as runsc"),
+        ({"runtime": "run sc"}, "run sc is no name of a runtime"),
+        ({"runtime": "x" * 65}, "is no name of a runtime"),
+        ({"docker_socket": "docker.sock"}, "must be a path such as /run/docker.sock, or a URL unix:///… or tcp://…"),
+        ({"docker_socket": "ssh://host"}, "must be a path"),
+        (
+            {"default_image": "Debian:12"},
+            "must be the name of an image, such as python:3.11-slim or ghcr.io/me/tools:1",
+        ),
         ({"dns_servers": "1.1.1.1,2.2.2.2,3.3.3.3,4.4.4.4"}, "more than 3"),
     ],
 )
-def test_what_is_no_network_or_leads_to_loopback_is_refused_by_name(values, told):
+def test_what_cannot_be_meant_is_refused_by_name(values, told):
     with pytest.raises(ValidationError, match=told) as refusal:
         Settings(**values)
     assert [error["loc"] for error in refusal.value.errors()] == [tuple(values)]
@@ -182,9 +228,12 @@ def test_beyond_loopback_a_key_is_needed_or_the_weakness_named(host):
         {"log_level": "loud"},
         {"default_python": "banana"},
         {"default_python": "3.12.1"},
-        {"default_image": "debian:12"},
-        {"default_image": "python:3.11-alpine"},
-        {"default_image": "python:3.11-slim-nonsense"},
+        {"default_python": "3.१"},
+        {"default_image": "debian 12"},
+        {"default_image": "--privileged"},
+        {"backend": "podman"},
+        {"image_pull_timeout": 0},
+        {"container_pool_max": -1},
     ],
     ids=str,
 )

@@ -142,6 +142,7 @@ class PythonExecutorClient:
                 - detect_imports (bool): Have the packages that the code imports, where nothing else says which it
                   needs: neither requirements_txt nor its files (here the server's default is not to)
                 - environment (str): Name of an environment of the server's, in place of requirements_txt
+                - runtime (str): Runtime of the server's container engine, such as "runsc", where that is permitted
                 - timeout_seconds (int): Execution timeout
                 - network_disabled (bool): Disable network access
                 - memory_mb (int): Memory limit in MB
@@ -339,6 +340,7 @@ class PythonExecutorClient:
         requirements_txt: Optional[str] = None,
         detect_imports: Optional[bool] = None,
         environment: Optional[str] = None,
+        runtime: Optional[str] = None,
     ) -> ExecutionResult:
         """Execute code with REPL-style expression evaluation.
 
@@ -361,6 +363,8 @@ class PythonExecutorClient:
             detect_imports: Have the packages that the code imports, where nothing else says which it needs.
                 Defaults to server default (typically True here).
             environment: Name of an environment of the server's, in place of requirements_txt.
+            runtime: Runtime of the server's container engine, such as "runsc", where its operator permits it;
+                the code then runs in a container.
 
         Returns:
             ExecutionResult: Object containing stdout, stderr, exit_code, and result.
@@ -408,6 +412,7 @@ class PythonExecutorClient:
             requirements_txt=requirements_txt,
             detect_imports=detect_imports,
             environment=environment,
+            runtime=runtime,
         )
         response = self._request("POST", "eval", read_timeout=self._patience(timeout_seconds), json=request)
         return ExecutionResult.from_dict(response.json())

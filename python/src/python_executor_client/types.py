@@ -88,7 +88,8 @@ class Metadata:
 
     Attributes:
         entrypoint: The Python file to execute (e.g., "main.py").
-        docker_image: Docker image to use. Default is "python:3.11-slim".
+        docker_image: Docker image to use. Default is "python:3.11-slim". The server runs names of interpreters that
+            it has on those, and others in containers.
         requirements_txt: Contents of requirements.txt: packages that the server installs before the code runs.
             Note: Older servers need the network to be enabled for that; the code itself does not need it.
         pre_commands: Shell commands to run before executing Python.
@@ -100,6 +101,7 @@ class Metadata:
         detect_imports: If True, have the packages that the code imports, where nothing else says which it needs.
             Default is None: the server's choice.
         environment: Name of an environment of the server's, in place of requirements_txt.
+        runtime: Runtime of the server's container engine, such as "runsc", where its operator permits it.
 
     Example:
         >>> metadata = Metadata(
@@ -122,6 +124,7 @@ class Metadata:
     eval_last_expr: Optional[bool] = None
     detect_imports: Optional[bool] = None
     environment: Optional[str] = None
+    runtime: Optional[str] = None
 
     def to_dict(self) -> dict[str, Any]:
         """Convert to dictionary for JSON serialization; what is None is left to the server."""
@@ -163,8 +166,9 @@ class ExecutionResult:
         isolation: How each boundary around it stood, by name: "ok", "weaker" or "missing".
         environment: The packages it had: "key", "name" (of one that the server's operator has named, or None) and
             "packages", a list of dicts with "name" and "version". None where it had none.
-        preparing: While it waits for its packages, how far they are: "stage" ("resolving", "downloading",
-            "installing", "storing"), "what" (such as a file's name), "done_bytes" and "total_bytes" (None: not known).
+        preparing: While it waits for its image or its packages, how far they are: "stage" ("pulling", "resolving",
+            "downloading", "installing", "storing"), "what" (such as a file's name), "done_bytes" and "total_bytes"
+            (None: not known).
 
     Example:
         >>> result = client.execute_sync(

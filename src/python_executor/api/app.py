@@ -21,7 +21,7 @@ from .docs import Operation, docs_routes
 from .endpoints import MAX_WAIT_SECONDS, Endpoints
 from .errors import EXCEPTION_HANDLERS
 from .middleware import BodyDrain, ErrorBoundary, Guard
-from .responses import Accepted, BillOfMaterials, ExecutionResult, Health, NamedEnvironments, StatusResult
+from .responses import Accepted, BillOfMaterials, ExecutionResult, Health, NamedEnvironments, Readiness, StatusResult
 from .specs import SpecBuilder
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def _operations(endpoints: Endpoints) -> list[Operation]:
             "GET", f"{environment}/sbom", endpoints.environment_sbom, BillOfMaterials, (404,), {"parameters": [_KEY]}
         ),
         Operation("GET", "/health", endpoints.health, Health, ()),
-        Operation("GET", "/health/ready", endpoints.ready, Health, (503,)),
+        Operation("GET", "/health/ready", endpoints.ready, Readiness, (503,)),
     ]
 
 

@@ -83,6 +83,10 @@ REQUIREMENTS = Field(
     'entrypoint, requirements.txt, pyproject.toml); "-" means none at all.',
 )
 ENVIRONMENT = Field(default="", description="Name of an environment of this server's, in place of requirements.")
+RUNTIME = Field(
+    default="",
+    description="Runtime of the container engine, such as runsc, where the operator permits it; asks for a container.",
+)
 
 
 class EvalRequest(Body):
@@ -100,6 +104,7 @@ class EvalRequest(Body):
         default=None, description="Whether it gets the packages that it imports; null takes the server's default."
     )
     environment: Text = ENVIRONMENT
+    runtime: Text = RUNTIME
 
 
 class Metadata(Body):
@@ -108,12 +113,18 @@ class Metadata(Body):
     entrypoint: Text = Field(
         default="", description="File to run; by default main.py, __main__.py or the first .py file."
     )
-    docker_image: Text = Field(default="", description="Names the interpreter: `python:X.Y` or `python:X.Y-slim`.")
+    docker_image: Text = Field(
+        default="",
+        description="What it runs in: `python:X.Y` or `python:X.Y-slim` with a version that the server has is an "
+        "interpreter of its own, any other image a container, as far as the server has an engine for them. It needs a "
+        "Python 3.8 or later, and nothing is installed into it.",
+    )
     requirements_txt: Text = REQUIREMENTS
     detect_imports: OptionalFlag = Field(
         default=None, description="Whether it gets the packages that it imports, where nothing else says what it needs."
     )
     environment: Text = ENVIRONMENT
+    runtime: Text = RUNTIME
     pre_commands: Strings = Field(default=[], description="Run first, each with `sh -c` in the same sandbox.")
     stdin: Text = ""
     env_vars: EnvVars = Field(default=[], description='"KEY=value"')

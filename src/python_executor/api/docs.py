@@ -16,8 +16,9 @@ from swagger_ui_bundle import swagger_ui_path  # type: ignore[import-untyped]
 
 from .. import __version__
 from ..model.environment import NamedEnvironment
+from ..model.image import MAX_LENGTH
 from ..model.spec import Interpreter
-from ..settings import DEBIAN_RELEASES, Settings
+from ..settings import DEBIAN_RELEASES, PYTHON, Settings
 from .bodies import EvalRequest, Metadata
 from .responses import Error, json_response
 from .specs import MAX_CPU_SHARES
@@ -88,8 +89,9 @@ def docs_routes(
 
     def document_of_now() -> dict[str, Any]:
         schemas = made_document()["components"]["schemas"]
+        names = () if settings.backend == "docker" else [each.name for each in named()]
         for model in (EvalRequest, Metadata):
-            choice = [*(each.name for each in named()), "", None]
+            choice = [*names, "", None]
             schemas[model.__name__]["properties"]["environment"]["enum"] = choice
         return made_document()
 
@@ -162,7 +164,8 @@ def _complete(document: dict[str, Any], settings: Settings, interpreters: Sequen
     for model in (EvalRequest, Metadata):
         schema = schemas[model.__name__] = model.model_json_schema()
         _add_bounds(schema["properties"]["config"]["anyOf"][0]["properties"], settings)
-    _add_versions(schemas, [interpreter.minor_version for interpreter in interpreters])
+    _add_versions(schemas, settings, [interpreter.minor_version for interpreter in interpreters])
+    _add_runtimes(schemas, settings)
     schemas["EvalRequest"]["anyOf"] = [
         {"required": ["code"], "properties": {"code": {"type": "string", "minLength": 1}}},
         {"required": ["files"], "properties": {"files": {"type": "array", "items": {}, "minItems": 1}}},
@@ -190,12 +193,28 @@ def _add_bounds(properties: dict[str, Any], settings: Settings) -> None:
     properties["network_disabled"]["default"] = not settings.default_network
 
 
-def _add_versions(schemas: dict[str, Any], versions: list[str]) -> None:
-    choice = "|".join(version.replace(".", "\\.") for version in versions)
-    schemas["EvalRequest"]["properties"]["python_version"]["enum"] = [*versions, "", None]
-    schemas["Metadata"]["properties"]["docker_image"]["pattern"] = (
-        f"^(python:({choice})(-slim(-({'|'.join(DEBIAN_RELEASES)}))?)?)?$"
+def _add_versions(schemas: dict[str, Any], settings: Settings, versions: list[str]) -> None:
+    """What names a Python here: of images that a container engine may have, no document can tell which."""
+    version, image = (
+        schemas[model]["properties"][field]
+        for model, field in (("EvalRequest", "python_version"), ("Metadata", "docker_image"))
     )
+    if settings.backend == "docker":
+        version["pattern"] = f"^({PYTHON.pattern})?$"
+    else:
+        version["enum"] = [*versions, "", None]
+    if settings.backend == "native":
+        choice = "|".join(version.replace(".", "\\.") for version in versions)
+        image["pattern"] = f"^(python:({choice})(-slim(-({'|'.join(DEBIAN_RELEASES)}))?)?)?$"
+    else:
+        image["maxLength"] = MAX_LENGTH
+        image["examples"] = ["python:3.12-slim"]
+
+
+def _add_runtimes(schemas: dict[str, Any], settings: Settings) -> None:
+    names = () if settings.backend == "native" else settings.nameable_runtimes
+    for model in (EvalRequest, Metadata):
+        schemas[model.__name__]["properties"]["runtime"]["enum"] = [*names, "", None]
 
 
 def _to_openapi_3_0(node: Any) -> None:

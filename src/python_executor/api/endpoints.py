@@ -14,7 +14,7 @@ from ..model.errors import InvalidRequest, Unavailable
 from ..model.spec import ExecutionSpec
 from .bodies import EvalRequest, Metadata, parse
 from .protocol import CONNECTION, Protocol
-from .responses import execution_content, json_response, named_content
+from .responses import engine_content, execution_content, json_response, named_content
 from .specs import SpecBuilder
 from .trees import shown
 from .uploads import receive_json, receive_upload
@@ -83,10 +83,11 @@ class Endpoints:
         return json_response({"status": "ok"})
 
     async def ready(self, _request: Request) -> Response:
-        """The server takes work."""
+        """The server takes work; and the container engine that it uses."""
         if not self._executions.ready:
             raise Unavailable("the server takes no work now: try again later.")
-        return json_response({"status": "ok"})
+        engine = self._executions.engine
+        return json_response({"status": "ok", "engine": engine and engine_content(engine)})
 
     async def _run(self, request: Request, spec: ExecutionSpec) -> Response:
         execution = await _connection(request).while_connected(self._executions.run(spec))

@@ -14,6 +14,7 @@ from typing import Any
 from pydantic import BaseModel, Field
 from starlette.responses import Response
 
+from ..model.engine import Engine
 from ..model.environment import Environment, NamedEnvironment, Stage
 from ..model.events import Preparing, Termination
 from ..model.execution import Execution, Status
@@ -81,6 +82,16 @@ def named_content(named: NamedEnvironment) -> dict[str, Any]:
     }
 
 
+def engine_content(engine: Engine) -> dict[str, Any]:
+    """The container engine as clients read it."""
+    return {
+        "address": engine.address,
+        "name": engine.name,
+        "runtimes": list(engine.runtimes),
+        "unavailable": engine.unavailable,
+    }
+
+
 def _timestamp(moment: datetime | None) -> str | None:
     # Always six digits: older parsers take three or six, and isoformat() alone drops them at a full second.
     return None if moment is None else moment.replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
@@ -109,10 +120,10 @@ class EnvironmentResult(BaseModel):
 
 
 class PreparingResult(BaseModel):
-    """How far the packages of an execution are."""
+    """How far the image or the packages of an execution are."""
 
     stage: Stage
-    what: str = Field(description="What is being worked at, such as the name of a file.")
+    what: str = Field(description="What is being worked at, such as the name of an image or of a file.")
     done_bytes: int
     total_bytes: int | None
 
@@ -136,7 +147,7 @@ class ExecutionResult(BaseModel):
     stdout_truncated: bool
     stderr_truncated: bool
     warnings: list[str]
-    backend: str | None
+    backend: str | None = Field(description="What runs it.", examples=["native"])
     python: str | None = Field(examples=["3.12.1"])
     isolation: dict[str, State] | None = Field(
         description="How each boundary around it stood when the server tried them; null before its start.",
@@ -144,7 +155,9 @@ class ExecutionResult(BaseModel):
     )
     usage: UsageResult | None
     environment: EnvironmentResult | None = Field(description="The packages that it has; null where it asked for none.")
-    preparing: PreparingResult | None = Field(description="How far its packages are; null unless it waits for them.")
+    preparing: PreparingResult | None = Field(
+        description="How far its image or its packages are; null unless it waits for them."
+    )
 
 
 class NamedEnvironmentResult(BaseModel):
@@ -183,9 +196,24 @@ class StatusResult(BaseModel):
 
 
 class Health(BaseModel):
-    """The server is alive, or takes work."""
+    """The server is alive."""
 
     status: str = Field(examples=["ok"])
+
+
+class EngineResult(BaseModel):
+    """The container engine."""
+
+    address: str = Field(examples=["unix:///run/docker.sock"])
+    name: str = Field(description="With its version, once it has answered.", examples=["Docker Engine 20.10.24"])
+    runtimes: list[str] = Field(description="By name, its default one first.", examples=[["runc", "runsc"]])
+    unavailable: str | None = Field(description="Why no image can be run, with what to do; null where they can.")
+
+
+class Readiness(Health):
+    """The server takes work."""
+
+    engine: EngineResult | None = Field(description="The container engine that it uses; null where it uses none.")
 
 
 class Error(BaseModel):

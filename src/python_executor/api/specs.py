@@ -5,29 +5,23 @@ Nothing here does I/O, and everything raises `InvalidRequest` or another `Refusa
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import BinaryIO, TypedDict
 
 from ..model.environment import NamedEnvironment
-from ..model.errors import (
-    InvalidRequest,
-    NetworkUnavailable,
-    NoBackendForImage,
-    NotSupportedYet,
-    TooLarge,
-    Unavailable,
-    UnsupportedPython,
-)
+from ..model.errors import InvalidRequest, NetworkUnavailable, NotSupportedYet, TooLarge
 from ..model.spec import DirectoryEntry, ExecutionSpec, FileEntry, Interpreter, Limits
-from ..settings import IMAGE, Settings
+from ..settings import Settings
 from .archives import read_archive
 from .bodies import CodeFile, Config, EvalRequest, Metadata
+from .places import Place, Places
 from .trees import CheckedTree, TreePlan, clean_path, shown
 
 MAX_CODE_BYTES = 100 * 1024
 MAX_CPU_SHARES = 262_144  # the kernel's
 MAX_STRING_BYTES = 128 * 1024 - 1  # what execve() takes as one argument or variable, less its final NUL
 MAX_STRINGS_BYTES = 1024 * 1024  # of all arguments and variables; execve() takes at least that much
+DECLARING_FILES = ("requirements.txt", "pyproject.toml")
 
 
 class Packages(TypedDict):
@@ -39,6 +33,9 @@ class Packages(TypedDict):
     environment: str
 
 
+NO_PACKAGES: Packages = {"requirements": "", "finds_requirements": False, "detects_imports": False, "environment": ""}
+
+
 class SpecBuilder:
     """Knows what this server has and allows."""
 
@@ -46,39 +43,39 @@ class SpecBuilder:
         self,
         settings: Settings,
         interpreters: Sequence[Interpreter],
-        network_unavailable: str | None = None,
+        network_unavailable: str | None = None,  # to code on its interpreters
         named: Callable[[], Sequence[NamedEnvironment]] = tuple,
     ) -> None:
         self._settings = settings
-        self._versions = [interpreter.minor_version for interpreter in interpreters]  # newest first
+        self._places = Places(settings, [interpreter.minor_version for interpreter in interpreters], named)
         self._network_unavailable = network_unavailable
-        self._named = named
 
     def from_eval(self, request: EvalRequest) -> ExecutionSpec:
         """The spec of an eval."""
         files = request.files or ([CodeFile(name="main.py", content=request.code)] if request.code else [])
         if not files:
             raise InvalidRequest("code and files are both missing: give one of them.")
+        place = self._places.of_eval(request)
         limits = self._limits(request.config)
         tree = _tree_of(files)
         _check_size(tree, limits)
         return ExecutionSpec(
             tree=tree.tree,
             entrypoint=_entrypoint(tree, request.entrypoint or files[0].name),
-            python=self._python(
-                request.environment, request.python_version, "python_version", self._python_for_version
-            ),
+            python=place.python,
+            image=place.image,
+            runtime=place.runtime,
             limits=limits,
             stdin=request.stdin.encode(),
             eval_last_expr=request.eval_last_expr,
-            network=self._network(request.config),
-            warnings=tree.warnings,
-            **self._packages(request, by_default=True),
+            network=self._network(request.config, place),
+            warnings=(*tree.warnings, *_image_warnings(request, place, tree)),
+            **self._packages(request, place, by_default=True),
         )
 
     def from_archive(self, archive: bytes | BinaryIO, metadata: Metadata) -> ExecutionSpec:
         """The spec of an uploaded archive; reads all its headers, so not for the event loop if it is large."""
-        python = self._python(metadata.environment, metadata.docker_image, "docker_image", self._python_for_image)
+        place = self._places.of_archive(metadata)
         limits = self._limits(metadata.config)
         env = _environment(metadata.env_vars)
         _check_strings(metadata)
@@ -87,23 +84,29 @@ class SpecBuilder:
         return ExecutionSpec(
             tree=tree.tree,
             entrypoint=_entrypoint(tree, metadata.entrypoint, may_be_made=bool(metadata.pre_commands)),
-            python=python,
+            python=place.python,
+            image=place.image,
+            runtime=place.runtime,
             limits=limits,
             args=tuple(metadata.script_args),
             env=env,
             stdin=metadata.stdin.encode(),
             pre_commands=tuple(metadata.pre_commands),
             eval_last_expr=metadata.eval_last_expr,
-            network=self._network(metadata.config),
-            warnings=tree.warnings,
-            **self._packages(metadata, by_default=False),
+            network=self._network(metadata.config, place),
+            warnings=(*tree.warnings, *_image_warnings(metadata, place, tree)),
+            **self._packages(metadata, place, by_default=False),
         )
 
-    def _packages(self, request: EvalRequest | Metadata, *, by_default: bool) -> Packages:
+    def _packages(self, request: EvalRequest | Metadata, place: Place, *, by_default: bool) -> Packages:
         """What the request says of packages; `by_default` is whether imports count where it does not say so."""
         requirements = request.requirements_txt.strip()
         if request.environment and requirements not in ("", "-"):
             raise InvalidRequest("environment and requirements_txt exclude each other: leave one out.")
+        if place.image:
+            if request.environment or requirements not in ("", "-"):
+                raise NotSupportedYet(self._places.without_packages(place))
+            return NO_PACKAGES
         is_open = requirements == "" and not request.environment
         detects = by_default if request.detect_imports is None else request.detect_imports
         return {
@@ -112,21 +115,6 @@ class SpecBuilder:
             "detects_imports": is_open and detects and self._settings.auto_detect_imports,
             "environment": request.environment,
         }
-
-    def _python(self, environment: str, asked: str, field: str, find: Callable[[str], str]) -> str:
-        """The interpreter: the named environment's, where there is one, and else what is asked for."""
-        if not environment:
-            return find(asked)
-        named = {each.name: each for each in self._named()}
-        if environment not in named:
-            known = f"use one of {', '.join(sorted(named))}" if named else "this server has none"
-            raise InvalidRequest(f"environment {shown(environment)} is not here: {known}.")
-        version = named[environment].python
-        if asked and find(asked) != version:
-            raise InvalidRequest(f"{field} {shown(asked)} is not what environment {environment} has: leave it out.")
-        if version not in self._versions:
-            raise UnsupportedPython(f"environment {environment} has Python {version}, which is not here any more.")
-        return version
 
     def _limits(self, config: Config) -> Limits:
         settings = self._settings
@@ -142,44 +130,14 @@ class SpecBuilder:
             cpus=_cpus(config.cpus, settings.default_cpus, settings.max_cpus),
         )
 
-    def _network(self, config: Config) -> bool:
+    def _network(self, config: Config, place: Place) -> bool:
         """Never another network than the one that was asked for."""
         disabled = config.network_disabled
         wanted = self._settings.default_network if disabled is None else not disabled
-        if wanted and self._network_unavailable:
+        if wanted and self._network_unavailable and not place.image:
             what = "the network, which is on by default here," if disabled is None else "config.network_disabled false"
             raise NetworkUnavailable(f"{what} can't be had from this server: {self._network_unavailable}.")
         return wanted
-
-    def _python_for_version(self, version: str) -> str:
-        if not version:
-            return self._or_newest(self._settings.default_python)
-        if version not in self._versions:
-            raise UnsupportedPython(
-                f"python_version {shown(version)} is not here: use one of {', '.join(self._versions)}."
-            )
-        return version
-
-    def _python_for_image(self, image: str) -> str:
-        if not image:
-            match = IMAGE.fullmatch(self._settings.default_image)
-            return self._or_newest(match[1] if match else "")
-        match = IMAGE.fullmatch(image)
-        if not match:
-            raise NotSupportedYet(f"docker_image {shown(image)} is not supported yet: use python:X.Y or leave it out.")
-        if match[1] not in self._versions:
-            raise NoBackendForImage(
-                f"nothing here runs docker_image {shown(image)}: use python:X.Y with one of "
-                f"{', '.join(self._versions)}, or leave it out."
-            )
-        return match[1]
-
-    def _or_newest(self, version: str) -> str:
-        if version in self._versions:
-            return version
-        if not self._versions:
-            raise Unavailable("no Python interpreter was found on this server: install one and restart it.")
-        return self._versions[0]
 
 
 def _limit(name: str, value: object, default: int, maximum: int) -> int:
@@ -220,6 +178,18 @@ def _check_size(tree: CheckedTree, limits: Limits) -> None:
             f"the files take {size} bytes, more than config.disk_mb and config.memory_mb leave them "
             f"({limits.file_system_bytes} bytes): raise both or send less."
         )
+
+
+def _image_warnings(request: EvalRequest | Metadata, place: Place, tree: CheckedTree) -> Iterator[str]:
+    """What is asked for in vain of code in an image, to which no packages are added."""
+    if not place.image or request.requirements_txt.strip() == "-":
+        return
+    what = f"the image {shown(place.image)}: it has what it has"
+    if request.detect_imports:
+        yield f"imports are not looked for in {what}"
+    for path in DECLARING_FILES:
+        if tree.kind(path) is FileEntry:
+            yield f"what {path} asks for is not installed into {what}"
 
 
 def _entrypoint(tree: CheckedTree, name: str, may_be_made: bool = False) -> str:

@@ -12,7 +12,7 @@ from .errors import INTERRUPTED, Failure
 from .flags import Flags, Packages, Source
 from .waiting import Tell, waiting
 
-Call = Callable[[PythonExecutorClient, Tell | None], ExecutionResult]  # which tells how its packages are
+Call = Callable[[PythonExecutorClient, Tell | None], ExecutionResult]  # which tells how its image or its packages are
 
 
 def run(source: Source, packages: Packages, arguments: Sequence[str], flags: Flags, local: bool) -> int:
@@ -51,6 +51,7 @@ def evaluate(code: str, python: str | None, wants_value: bool, packages: Package
         "python_version": python,
         "eval_last_expr": wants_value,
         "config": remote.config(flags),
+        "runtime": flags.runtime,
         **_asked_for(packages),
     }
     return _show(lambda client, _: remote.evaluate(client, request, flags.timeout), "running", flags, local)
@@ -88,6 +89,7 @@ def _request(
         **remote.config(flags),
         **_asked_for(packages),
         "docker_image": flags.image,
+        "runtime": flags.runtime,
         "env_vars": program.environment(source.env or ()),
         "script_args": list(arguments),
         "stdin": program.read_stdin() if source.stdin else None,

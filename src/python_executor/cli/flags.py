@@ -19,7 +19,7 @@ from typer import Argument, BadParameter, Option
 from typer.core import TyperCommand, TyperGroup
 
 HELP_OPTIONS = {"help_option_names": ["-h", "--help"]}
-LIMITS = frozenset({"timeout", "memory", "disk", "cpu", "cpus", "network", "image"})
+LIMITS = frozenset({"timeout", "memory", "disk", "cpu", "cpus", "network", "image", "runtime"})
 
 
 def whole_number(text: str) -> int:
@@ -51,6 +51,9 @@ class Flags:
     ] = None
     network: Annotated[bool, Option("--network", help="Let it use the network.")] = False
     image: Annotated[str | None, Option(metavar="NAME", help="What to run it in, e.g. python:3.12-slim.")] = None
+    runtime: Annotated[
+        str | None, Option(metavar="NAME", help="Which runtime of the server's container engine, e.g. runsc.")
+    ] = None
     quiet: Annotated[bool, Option("--quiet", "-q", help="Only its stdout, and only on success.")] = False
     verbose: Annotated[bool, Option("--verbose", "-v", help="Tell on stderr how it went.")] = False
     as_json: Annotated[bool, Option("--json", help="Print the whole answer as JSON.")] = False

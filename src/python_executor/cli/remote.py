@@ -30,6 +30,7 @@ OUR_WORDS = {  # for what a server's sentences name as the wire does
     "config.cpu_shares": "--cpu",
     "config.cpus": "--cpus",
     "environment and requirements_txt": "--environment and --requirements",
+    "docker_image": "--image",
 }
 
 
@@ -81,7 +82,7 @@ def run(
 
 
 def wait(client: PythonExecutorClient, execution_id: str, tell: Tell | None) -> ExecutionResult:
-    """How an execution ended; until it starts, `tell` learns how far its packages are."""
+    """How an execution ended; until it starts, `tell` learns how far its image or its packages are."""
     is_pending = True
     while tell is not None and is_pending:
         with suppress(TimeoutError):

@@ -57,7 +57,7 @@ def _metavar(field: FieldInfo) -> str:
 
 
 def _help(field: FieldInfo) -> str:
-    if field.default_factory or field.default in (None, frozenset(), ()):
+    if field.default_factory or field.default in (None, "", frozenset(), ()):
         return field.description or ""  # which tells the default where there is one
     default = str(field.default).lower() if isinstance(field.default, bool) else field.default
     return f"{field.description} (default: {default})"

@@ -1,4 +1,4 @@
-"""What a terminal shows on stderr while we wait: a spinner, and how far the packages are where they are being made.
+"""What a terminal shows on stderr while we wait: a spinner, and how far the image or the packages are.
 
 A thread of its own draws it, since whoever waits does that in a call that blocks. Nothing of it stays.
 """
@@ -22,7 +22,7 @@ REDRAW_INTERVAL = 0.1  # seconds
 BAR_WIDTH = 30
 
 
-Tell = Callable[[Preparing | None], None]  # None: no packages are being made
+Tell = Callable[[Preparing | None], None]  # None: nothing is being had
 
 
 def progress_of(preparing: Mapping[str, Any] | None) -> Preparing | None:
@@ -77,7 +77,7 @@ class _Spinner(threading.Thread):
 
 
 def _bar(progress: Preparing) -> RenderableType:
-    """One line: the stage, a bar that only moves to and fro where no end is known, and of a download what comes."""
+    """One line: the stage, a bar that only moves to and fro where no end is known, and what is being worked at."""
     from rich.progress_bar import ProgressBar
     from rich.table import Table
     from rich.text import Text
@@ -92,7 +92,7 @@ def _bar(progress: Preparing) -> RenderableType:
 def _words(progress: Preparing) -> list[str]:
     from rich.filesize import decimal
 
-    words = [f"{progress.stage} packages"]
+    words = [f"{progress.stage} {'image' if progress.stage is Stage.PULLING else 'packages'}"]
     if progress.done:
         words.append(decimal(progress.done) + (f" of {decimal(progress.total)}" if progress.total else ""))
     words.append("".join(character for character in progress.what if character.isprintable()))

@@ -1,8 +1,8 @@
 """Takes one execution through admission, a sandbox, and its end.
 
 `drive()` is the execution's one task. It waits for its image, its packages and a slot, gets a sandbox, runs it,
-destroys it, and gives the slot back, in that order and on every path. `stop()` may come at any moment, from a kill, a shutdown or
-the clock; what it does depends on how far the execution is:
+destroys it, and gives the slot back, in that order and on every path. `stop()` may come at any moment, from a kill, a
+shutdown or the clock; what it does depends on how far the execution is:
 
     preparing           final at once; what is being made goes on for others, `drive()` ends
     in the queue        final at once; the ticket is withdrawn and `drive()` ends

@@ -53,7 +53,8 @@ def enter(boundaries: Boundaries, uid: int, file_system: int, fds: List[int], pl
         os.write(control, frames.FAILED + str(error).encode())
         os._exit(125)
     os.write(control, frames.READY)
-    intake.serve(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, control), REPORT_FD, plain_modules)
+    server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, control)
+    intake.serve(intake.Control(server), REPORT_FD, plain_modules)
 
 
 def join_cgroups(files: List[int]) -> None:

@@ -15,7 +15,7 @@ import signal
 import socket
 import sys
 import time
-from typing import Any, Dict, FrozenSet, List, NoReturn, Tuple
+from typing import Any, Callable, Dict, FrozenSet, List, NoReturn, Tuple
 
 import environment
 import frames
@@ -26,7 +26,7 @@ COPY_CHUNK = 1 << 20
 RECEIVE_SIZE = 1 << 16
 
 
-def serve(control: socket.socket, report: int, plain_modules: FrozenSet[str]) -> NoReturn:
+def serve(control: Control, report: int, plain_modules: FrozenSet[str]) -> NoReturn:
     """Receive a spec, make its files, run it, exit."""
     try:
         spec = prepare(control)
@@ -42,6 +42,8 @@ def serve(control: socket.socket, report: int, plain_modules: FrozenSet[str]) ->
         time.tzset()
     for command in spec["pre_commands"]:
         run_command(command)
+    if spec["becomes"]:
+        become(spec["becomes"])
     argv = [spec["entrypoint"], *spec["args"]]
     directory = runner.directory_of(spec["entrypoint"])
     if needs_fresh_interpreter(spec, directory, plain_modules):
@@ -51,41 +53,63 @@ def serve(control: socket.socket, report: int, plain_modules: FrozenSet[str]) ->
     runner.run_main(argv, directory, report, eval_last_expr=spec["eval_last_expr"])
 
 
-def prepare(control: socket.socket) -> Dict[str, Any]:
+def prepare(control: Control) -> Dict[str, Any]:
     """Everything that is done for user code before it: files, stdin, directory, the limits that are the spec's."""
     spec, content = receive(control)
     os.chdir(runner.WORK)
+    if spec["becomes"]:  # later; until then the files are to be its own
+        os.setegid(spec["becomes"])
+        os.seteuid(spec["becomes"])
     make_files(spec["entries"], content)
     set_stdin(content.stdin())
     content.close()
+    if spec["becomes"]:
+        os.seteuid(0)
+        os.setegid(0)
     resource.setrlimit(resource.RLIMIT_FSIZE, (spec["file_limit"], spec["file_limit"]))
     if spec["data_limit"]:
         resource.setrlimit(resource.RLIMIT_DATA, (spec["data_limit"], spec["data_limit"]))
     return spec
 
 
-class Stream:
-    """Reads the control socket by lengths that are known."""
+class Control:
+    """The way to the server until user code begins: a socket, read by lengths that are known."""
 
     def __init__(self, control: socket.socket) -> None:
         self._control = control
-        self._received, rights, _, _ = control.recvmsg(RECEIVE_SIZE, socket.CMSG_LEN(4))
-        self.fds = [int.from_bytes(data[:4], sys.byteorder) for _, _, data in rights]
+        self._received = b""
+        self.fds: List[int] = []  # that came along, once something was taken
 
     def take(self, length: int) -> bytes:
         """So many bytes. Does not return where the server has given this sandbox up."""
+        if not self._received:
+            self._received, rights, _, _ = self._control.recvmsg(RECEIVE_SIZE, socket.CMSG_LEN(4))
+            self.fds += [int.from_bytes(data[:4], sys.byteorder) for _, _, data in rights]
         taken, self._received = self._received[:length], self._received[length:]
         if len(taken) < length:
-            taken += receive_exactly(self._control, length - len(taken))
+            taken += take_exactly(self._control.recv_into, length - len(taken))
         return taken
 
+    def content(self, spec: Dict[str, Any]) -> Content:
+        """What follows the spec."""
+        return Content(self, spec)
 
-def receive_exactly(control: socket.socket, length: int) -> bytes:
+    def send(self, data: bytes) -> None:
+        """A word to the server."""
+        self._control.send(data)
+
+    def close(self) -> None:
+        """Not to be found by user code."""
+        self._control.close()
+
+
+def take_exactly(read_into: Callable[[memoryview], int], length: int) -> bytes:
+    """So many bytes, or the end of this process."""
     data = bytearray(length)
     view = memoryview(data)
     position = 0
     while position < length:
-        received = control.recv_into(view[position:])
+        received = read_into(view[position:])
         if not received:
             os._exit(0)
         position += received
@@ -93,12 +117,12 @@ def receive_exactly(control: socket.socket, length: int) -> bytes:
 
 
 class Content:
-    """The bytes that follow a spec, or that came as a descriptor."""
+    """The bytes that follow a spec, or that came as a descriptor: stdin, then the files."""
 
-    def __init__(self, stream: Stream, spec: Dict[str, Any]) -> None:
-        self._file = stream.fds[0] if stream.fds else -1
-        self._inline = b"" if stream.fds else stream.take(spec["content_bytes"])
-        self._stdin = stream.take(spec["stdin_bytes"])
+    def __init__(self, control: Control, spec: Dict[str, Any]) -> None:
+        self._file = control.fds[0] if control.fds else -1
+        self._stdin = control.take(spec["stdin_bytes"]) if spec["stdin_bytes"] else b""
+        self._inline = control.take(spec["content_bytes"]) if spec["content_bytes"] and not control.fds else b""
 
     def copy(self, offset: int, size: int, target: int) -> None:
         """Write `size` bytes from `offset` on to a file."""
@@ -123,12 +147,11 @@ class Content:
             os.close(self._file)
 
 
-def receive(control: socket.socket) -> Tuple[Dict[str, Any], Content]:
+def receive(control: Control) -> Tuple[Dict[str, Any], Content]:
     """The spec, which the server made and checked."""
-    stream = Stream(control)
-    (length,) = frames.SPEC_LENGTH.unpack(stream.take(frames.SPEC_LENGTH.size))
-    spec = marshal.loads(stream.take(length))  # noqa: S302 - the server's own
-    return spec, Content(stream, spec)
+    (length,) = frames.SPEC_LENGTH.unpack(control.take(frames.SPEC_LENGTH.size))
+    spec = marshal.loads(control.take(length))  # noqa: S302 - the server's own
+    return spec, control.content(spec)
 
 
 def make_files(entries: List[List[Any]], content: Content) -> None:
@@ -178,11 +201,21 @@ def run_command(command: str) -> None:
     actions = [(os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0)]
     ignored_by_python = [signal.SIGPIPE, signal.SIGXFSZ]
     argv = ["sh", "-c", command]
-    pid = os.posix_spawn("/bin/sh", argv, os.environ, file_actions=actions, setsigdef=ignored_by_python)
+    try:
+        pid = os.posix_spawn("/bin/sh", argv, os.environ, file_actions=actions, setsigdef=ignored_by_python)
+    except FileNotFoundError:
+        os.write(2, b"pre_commands: the image has no /bin/sh\n")
+        os._exit(127)
     _, status = os.waitpid(pid, 0)
-    code = os.waitstatus_to_exitcode(status)
-    if code != 0:
-        os._exit(code if code > 0 else 128 - code)
+    if status != 0:
+        os._exit(128 + os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status))
+
+
+def become(uid: int) -> None:
+    """Give up being root, for good; what root's commands may have done is behind us."""
+    os.setgroups([])
+    os.setresgid(uid, uid, uid)
+    os.setresuid(uid, uid, uid)
 
 
 def needs_fresh_interpreter(spec: Dict[str, Any], directory: str, plain_modules: FrozenSet[str]) -> bool:

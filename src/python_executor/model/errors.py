@@ -116,7 +116,7 @@ class EnvironmentFailed(ExecutorError):
 
 
 class ImageFailed(ExecutorError):
-    """The image that was asked for can't be had, or has no Python that works; the message names it, to whoever asked."""
+    """The image can't be had, or has no Python that works; the message names it, to whoever asked for it."""
 
 
 class BackendError(ExecutorError):

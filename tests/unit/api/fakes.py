@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import TypeVar
 
 from python_executor.api.server import Server, bind, configure, new_event_loop, url_of
+from python_executor.model.engine import Engine
 from python_executor.model.environment import Environment, NamedEnvironment, Package
 from python_executor.model.errors import NotFound
 from python_executor.model.events import Termination, Usage
@@ -76,6 +77,7 @@ class FakeExecutions:
     def reset(self) -> None:
         """As it was at first."""
         self.ready = True
+        self.engine: Engine | None = None
         self.failure: Exception | None = None
         self.hanging = False
         self.execution = DONE

@@ -16,7 +16,7 @@ from python_executor.model.errors import InvalidRequest
 @pytest.mark.parametrize("nothing", [None, ""])
 def test_missing_null_and_empty_are_the_same(empty: dict[str, object], nothing: object) -> None:
     fields = dict.fromkeys(
-        ("entrypoint", "docker_image", "stdin", "env_vars", "script_args", "eval_last_expr"), nothing
+        ("entrypoint", "docker_image", "runtime", "stdin", "env_vars", "script_args", "eval_last_expr"), nothing
     )
     assert parse(Metadata, json.dumps({**fields, **empty}).encode(), "metadata") == Metadata()
 

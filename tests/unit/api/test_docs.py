@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import closing
 from typing import Any
 
 import pytest
 
+from python_executor.api.responses import engine_content
+from python_executor.model.engine import Engine
 from tests.support.api import Api
 from tests.unit.api.fakes import FakeExecutions, serving, settings
 from tests.unit.api.test_routes import RESULT
@@ -87,10 +90,39 @@ def test_bounds_and_versions_are_those_of_this_server(document: dict[str, Any]) 
     timeout = request["config"]["anyOf"][0]["properties"]["timeout_seconds"]
     assert (timeout["anyOf"][0]["maximum"], timeout["default"]) == (3600, 300)
     assert request["python_version"]["enum"] == ["3.13", "3.12", "3.11", "", None]
-    image = document["components"]["schemas"]["Metadata"]["properties"]["docker_image"]["pattern"]
+    image = document["components"]["schemas"]["Metadata"]["properties"]["docker_image"]
+    assert (image["maxLength"], "pattern" in image) == (512, False)
+    assert request["runtime"]["enum"] == ["", None]
+
+
+def _fields(**given: object) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What an eval and an upload can say, on a server with these settings."""
+    with serving(FakeExecutions(), settings(**given)) as url, closing(Api(url)) as api:
+        schemas = api.get("/docs/doc.json").json()["components"]["schemas"]
+    return schemas["EvalRequest"]["properties"], schemas["Metadata"]["properties"]
+
+
+def test_without_an_engine_an_image_is_an_interpreter() -> None:
+    run, upload = _fields(backend="native", runtime="runsc")
+    image = upload["docker_image"]["pattern"]
     assert re.search(image, "python:3.11-slim-bookworm")
     assert re.search(image, "")
     assert not re.search(image, "python:3.10")
+    assert run["runtime"]["enum"] == upload["runtime"]["enum"] == ["", None]
+
+
+def test_in_containers_versions_are_not_those_of_this_machine() -> None:
+    run, upload = _fields(backend="docker", runtime="runsc", runtimes_allow="kata")
+    assert re.search(run["python_version"]["pattern"], "3.9")
+    assert "pattern" not in upload["docker_image"]
+    assert run["runtime"]["enum"] == upload["runtime"]["enum"] == ["runsc", "kata", "", None]
+
+
+def test_the_described_engine_is_the_one_that_is_sent(document: dict[str, Any]) -> None:
+    schemas = document["components"]["schemas"]
+    assert set(schemas["EngineResult"]["properties"]) == set(engine_content(Engine("unix:///run/docker.sock")))
+    assert set(schemas["Readiness"]["properties"]) == {"status", "engine"}
+    assert "pulling" in schemas["Stage"]["enum"]
 
 
 def test_a_key_is_part_of_the_document() -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from python_executor.api.protocol import _Together
 from python_executor.api.responses import execution_content
+from python_executor.model.engine import Engine
 from python_executor.model.environment import Stage
 from python_executor.model.errors import Unavailable
 from python_executor.model.events import Preparing, Termination
@@ -155,12 +156,25 @@ def test_the_first_of_several_pipelined_requests_learns_that_its_client_has_gone
 
 
 def test_readiness_follows_the_service(api: Api, service: FakeExecutions) -> None:
-    assert api.get("/health/ready").json() == {"status": "ok"}
+    assert api.get("/health/ready").json() == {"status": "ok", "engine": None}
     service.ready = False
     response = api.get("/health/ready")
     assert_error(response, 503, Unavailable.code)
     assert "Retry-After" in response.headers
     assert api.get("/health").json() == {"status": "ok"}
+
+
+def test_readiness_shows_the_container_engine(api: Api, service: FakeExecutions) -> None:
+    service.engine = Engine("unix:///run/docker.sock", None, "Docker Engine 20.10.24", ("runc", "runsc"))
+    assert api.get("/health/ready").json()["engine"] == {
+        "address": "unix:///run/docker.sock",
+        "name": "Docker Engine 20.10.24",
+        "runtimes": ["runc", "runsc"],
+        "unavailable": None,
+    }
+    service.engine = Engine("tcp://10.0.0.1:2375", "nothing answers there: start it")
+    response = api.get("/health/ready")  # interpreters do without it
+    assert (response.status_code, response.json()["engine"]["unavailable"]) == (200, "nothing answers there: start it")
 
 
 def test_connections_are_kept_and_may_be_pipelined(api: Api) -> None:

@@ -56,6 +56,11 @@ def test_python_and_all_limits_go_to_the_server(cli: Cli, stub: Stub) -> None:
     assert stub.submitted.json["config"] == {"timeout_seconds": 5, "memory_mb": 64}
 
 
+def test_a_runtime_goes_to_the_server(cli: Cli, stub: Stub) -> None:
+    cli("eval", "1", "--runtime", "runsc")
+    assert stub.submitted.json["runtime"] == "runsc"
+
+
 def test_packages_can_be_asked_for(cli: Cli, stub: Stub, tmp_path: Path) -> None:
     (tmp_path / "needs.txt").write_text("numpy\n")
     cli("eval", "1", "--requirements", str(tmp_path / "needs.txt"), "--no-detect-imports")

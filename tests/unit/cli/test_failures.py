@@ -52,10 +52,11 @@ def test_a_missing_key_is_told_with_the_variable_that_takes_it(cli: Cli, stub: S
             "environment and requirements_txt exclude each other: leave one out.",
             "--environment and --requirements exclude each other: leave one out",
         ),
+        ("docker_image 'ubuntu' can't be used: name another.", "--image 'ubuntu' can't be used: name another"),
         ("more than config.disk_mb and config.memory_mb leave", "more than --disk and --memory leave"),
     ],
 )
-def test_a_refused_limit_has_the_name_of_its_flag(cli: Cli, stub: Stub, error: str, told: str) -> None:
+def test_what_is_refused_has_the_name_of_its_flag(cli: Cli, stub: Stub, error: str, told: str) -> None:
     stub.refusal = (400, json.dumps({"error": error}).encode())
     assert told in sentence(cli("eval", "1"))
 

@@ -32,6 +32,13 @@ def test_what_is_not_asked_for_is_left_to_the_server(cli: Cli, stub: Stub) -> No
 def test_the_image_goes_to_the_server(cli: Cli, stub: Stub) -> None:
     cli("--image", "python:3.12-slim", "run", stdin="1")
     assert stub.submitted.metadata["docker_image"] == "python:3.12-slim"
+    assert "runtime" not in stub.submitted.metadata
+
+
+def test_the_runtime_goes_to_the_server(cli: Cli, stub: Stub) -> None:
+    cli("--runtime", "runsc", "run", "--image", "debian:12", stdin="1")
+    sent = stub.submitted.metadata
+    assert (sent["docker_image"], sent["runtime"]) == ("debian:12", "runsc")
 
 
 def test_the_server_flag_wins_over_the_variable_wherever_it_stands(
@@ -43,7 +50,7 @@ def test_the_server_flag_wins_over_the_variable_wherever_it_stands(
 
 
 def test_every_command_takes_every_global_flag(cli: Cli, stub: Stub) -> None:
-    limits = [*LIMITS, "--image", "python:3.12"]
+    limits = [*LIMITS, "--image", "python:3.12", "--runtime", "runsc"]
     assert cli("follow", *limits, "exe_1").code == 0
     assert cli("kill", *limits, "exe_1").code == 0
     assert cli("version", *limits).code == 0
@@ -73,7 +80,17 @@ def test_the_help_names_all_commands_and_global_flags(cli: Cli) -> None:
     for outcome in (cli(), cli("--help"), cli("-h")):
         assert outcome.code == 0
         assert all(f"\n  {command} " in outcome.stdout for command in COMMANDS)
-        for flag in ("--server", "--timeout", "--memory", "--disk", "--cpu", "--network", "--image", "--async"):
+        for flag in (
+            "--server",
+            "--timeout",
+            "--memory",
+            "--disk",
+            "--cpu",
+            "--network",
+            "--image",
+            "--runtime",
+            "--async",
+        ):
             assert flag in outcome.stdout
         assert "-q, --quiet" in outcome.stdout
         assert "-v, --verbose" in outcome.stdout
@@ -101,7 +118,8 @@ def test_the_help_of_run_tells_whose_flags_are_whose_and_what_files_alone_mean(c
 
 
 def test_the_help_of_a_command_is_silent_on_flags_that_mean_nothing_there(cli: Cli) -> None:
-    assert "--memory" not in cli("kill", "-h").stdout
+    for flag in ("--memory", "--runtime"):
+        assert flag not in cli("kill", "-h").stdout
     assert "--image" not in cli("eval", "-h").stdout
 
 

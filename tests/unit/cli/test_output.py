@@ -226,9 +226,12 @@ def test_a_terminal_sees_a_spinner_after_a_while_and_nothing_of_it_stays(stub: S
 DOWNLOADING = {"stage": "downloading", "what": "demo\x1b[31m.whl", "done_bytes": 1_200_000, "total_bytes": 4_000_000}
 
 
-def ends_after(stub: Stub, looks: int) -> None:
-    """The execution waits for its packages until it has been looked at so often."""
-    stub.result = {"status": "pending", "exit_code": None, "preparing": DOWNLOADING}
+PULLING = {"stage": "pulling", "what": "ghcr.io/me/tools:1", "done_bytes": 1_200_000, "total_bytes": None}
+
+
+def ends_after(stub: Stub, looks: int, preparing: dict[str, object] = DOWNLOADING) -> None:
+    """The execution waits for what it is prepared with until it has been looked at so often."""
+    stub.result = {"status": "pending", "exit_code": None, "preparing": preparing}
 
     def look() -> None:
         if sum(asked.method == "GET" for asked in stub.asked) > looks:
@@ -245,6 +248,14 @@ def test_a_terminal_sees_how_far_the_packages_are_in_place_of_the_spinner(stub: 
     assert "downloading packages" in shown
     assert "1.2 MB of 4.0 MB demo[31m.whl" in shown  # without what a terminal would obey
     assert shown.endswith("\x1b[2K")
+
+
+def test_a_terminal_sees_how_far_the_image_is(stub: Stub) -> None:
+    ends_after(stub, looks=6, preparing=PULLING)
+    printed, shown = on_a_terminal(stub, "follow", ID)
+    assert printed == "out\n"
+    assert "pulling image" in shown
+    assert "1.2 MB ghcr.io/me/tools:1" in shown
 
 
 def test_of_a_quiet_run_a_terminal_sees_nothing(stub: Stub) -> None:

@@ -33,8 +33,8 @@ def content(request, intake, tmp_path_factory):
                     socket.send_fds(ours, [head], [file.fileno()])
                 ours.sendall(spec + stdin)
             else:
-                ours.sendall(head + spec + data + stdin)
-            received, held = intake.receive(theirs)
+                ours.sendall(head + spec + stdin + data)
+            received, held = intake.receive(intake.Control(theirs))
             assert received["stdin_bytes"] == len(stdin)
             return held
 

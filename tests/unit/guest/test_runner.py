@@ -9,7 +9,7 @@ import pytest
 
 from python_executor.guest import frames
 from python_executor.model.events import Raised, Result
-from python_executor.sandboxes.native.report import ReportReader
+from python_executor.sandboxes.report import ReportReader
 
 # --- how it ends ------------------------------------------------------------------------------------------------------
 

@@ -66,6 +66,7 @@ def test_etc_and_the_guest_are_files_of_the_boxs_own(box):
         "__init__.py",
         "box.py",
         "build.py",
+        "container.py",
         "imports.py",
         "probe.py",
     }

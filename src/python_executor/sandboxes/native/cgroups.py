@@ -46,10 +46,10 @@ class Hierarchy:
     directory: Path  # our own group's
 
 
-def find_hierarchies(proc_self: Path = Path("/proc/self")) -> list[Hierarchy]:
-    """All trees with controllers that we need, from /proc/self/cgroup and /proc/self/mountinfo."""
+def find_hierarchies(proc_self: Path = Path("/proc/self"), groups_of: Path | None = None) -> list[Hierarchy]:
+    """All trees with controllers that we need, from /proc/self/cgroup, or another process's, and our mountinfo."""
     own_groups: dict[frozenset[str], str] = {}
-    for line in (proc_self / "cgroup").read_text().splitlines():
+    for line in ((groups_of or proc_self) / "cgroup").read_text().splitlines():
         _, controllers, group = line.split(":", 2)
         own_groups[frozenset(controllers.split(",")) - {""}] = group
     found = []

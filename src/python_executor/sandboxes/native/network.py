@@ -75,9 +75,12 @@ class Network:
 
     def argv(self, program: str, *arguments: str, **namespaces: int) -> list[str]:
         """What runs a program as root of a user namespace, `user`, and perhaps in others."""
-        entered = [f"--{kind}=/proc/self/fd/{fd}" for kind, fd in namespaces.items()]
-        as_root = [] if self._has_own_uids else ["--preserve-credentials"]  # which then are root's already
         found = {name: path or name for name, path in self._programs.items()}
+        others = {kind: fd for kind, fd in namespaces.items() if not _is_own(kind, fd)}
+        if not others:
+            return [found[program], *arguments]
+        entered = [f"--{kind}=/proc/self/fd/{fd}" for kind, fd in others.items()]
+        as_root = [] if self._has_own_uids else ["--preserve-credentials"]  # which then are root's already
         return [found["nsenter"], *entered, *as_root, found[program], *arguments]
 
 
@@ -197,6 +200,11 @@ class Program:
                 os.close(self._pidfd)
                 self._pidfd = None
         return self._process.returncode
+
+
+def _is_own(kind: str, fd: int) -> bool:
+    """Whether we are in that namespace, as a container's user namespace may be the machine's: it can't be entered."""
+    return os.path.samestat(os.fstat(fd), os.stat(f"/proc/self/ns/{kind}"))
 
 
 def _bound(pid: int) -> None:

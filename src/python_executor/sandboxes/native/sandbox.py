@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
-import marshal
 import os
 import signal
 import socket
@@ -24,13 +23,14 @@ from ...guest import frames
 from ...model.errors import BackendError
 from ...model.events import Event, Exited, Stderr, Stdout, Termination, Usage
 from ...model.isolation import Isolation
-from ...model.spec import MEBIBYTE, DirectoryEntry, ExecutionSpec, FileEntry, SymlinkEntry
+from ...model.spec import MEBIBYTE, ExecutionSpec
+from .. import handover
 from ..base import Emit
+from ..report import ReportReader
 from . import watch
 from .cgroups import Cgroup
 from .pipes import READ_SIZE, Pipes, read_now
 from .plan import UV
-from .report import ReportReader
 
 if TYPE_CHECKING:
     from .box import Box
@@ -178,18 +178,17 @@ class NativeSandbox:
     # --- in ---
 
     def _send_at_once(self, spec: ExecutionSpec) -> memoryview:
-        """The spec, its files, its stdin; the rest of it, where the socket does not take all of it now."""
+        """The spec, its stdin, its files; the rest of it, where the socket does not take all of it now."""
         control, content = self._pipes.control, spec.tree.content
-        message = marshal.dumps(self._message(spec), frames.SPEC_FORMAT)
-        head = frames.SPEC_LENGTH.pack(len(message))
+        message, head = self._message(spec), frames.SPEC_LENGTH.size
         with _guest_may_be_gone():
             if isinstance(content, bytes):
-                data = memoryview(b"".join((head, message, content, spec.stdin)))
+                data = memoryview(b"".join((message, spec.stdin, content)))
             else:
-                data = memoryview(message + spec.stdin)
+                data = memoryview(message[head:] + spec.stdin)
                 archive = os.open(f"/proc/self/fd/{content.fileno()}", os.O_RDONLY | os.O_CLOEXEC)
                 try:
-                    socket.send_fds(control, [head], [archive])
+                    socket.send_fds(control, [message[:head]], [archive])
                 finally:
                     os.close(archive)
             try:
@@ -202,21 +201,14 @@ class NativeSandbox:
         with _guest_may_be_gone():
             await asyncio.get_running_loop().sock_sendall(self._pipes.control, data)
 
-    def _message(self, spec: ExecutionSpec) -> dict[str, object]:
-        """What guest/runner.py reads."""
-        return {
-            "entries": [_entry(entry) for entry in spec.tree.entries],
-            "content_bytes": len(spec.tree.content) if isinstance(spec.tree.content, bytes) else 0,
-            "stdin_bytes": len(spec.stdin),
-            "entrypoint": spec.entrypoint,
-            "args": spec.args,
-            "env": dict(spec.env),
-            "environment": self._has_environment,
-            "pre_commands": spec.pre_commands,
-            "eval_last_expr": spec.eval_last_expr,
-            "file_limit": self._memory_bytes,
-            "data_limit": self._memory_bytes if self._cgroup is None else 0,
-        }
+    def _message(self, spec: ExecutionSpec) -> bytes:
+        return handover.message(
+            spec,
+            content_bytes=len(spec.tree.content) if isinstance(spec.tree.content, bytes) else 0,
+            file_limit=self._memory_bytes,
+            data_limit=self._memory_bytes if self._cgroup is None else 0,
+            has_environment=self._has_environment,
+        )
 
     # --- out ---
 
@@ -375,11 +367,3 @@ class NativeSandbox:
 def _guest_may_be_gone() -> suppress:
     """Its end is noticed by its exit, not by what can't be sent any more."""
     return suppress(BrokenPipeError, ConnectionResetError)
-
-
-def _entry(entry: FileEntry | DirectoryEntry | SymlinkEntry) -> list[object]:
-    if isinstance(entry, FileEntry):
-        return ["file", entry.path, entry.mode, entry.offset, entry.size]
-    if isinstance(entry, DirectoryEntry):
-        return ["directory", entry.path, entry.mode]
-    return ["symlink", entry.path, entry.target]

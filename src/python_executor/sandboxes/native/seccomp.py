@@ -143,7 +143,7 @@ def _refuse_bit(argument: int, mask: int) -> bytes:
     return _load(_argument(argument)) + _and(mask) + _if_equal(0, ALLOW) + _fail(errno.ENOMEM)
 
 
-def _conditions() -> dict[str, bytes]:
+def conditions() -> dict[str, bytes]:
     """Code that ends in a return, for each conditional call."""
     no_strangers = _load(_argument(0)) + _and(_NAMESPACE_FLAGS | _CLONE_PARENT) + _if_equal(0, ALLOW) + DENY
     no_takeover = _load(_argument(1)) + b"".join(_if_equal(value, DENY) for value in _TERMINAL_TAKEOVER) + ALLOW
@@ -183,8 +183,8 @@ def syscall_numbers(machine: str) -> dict[str, int]:
 def _ranges(machine: str) -> list[tuple[int, bytes]]:
     """What happens from each number on, up to the next: sorted, without two neighbours alike."""
     numbers = syscall_numbers(machine)
-    conditions = _conditions()
-    actions = {number: conditions.get(name, ALLOW if name in ALLOWED else DENY) for name, number in numbers.items()}
+    special = conditions()
+    actions = {number: special.get(name, ALLOW if name in ALLOWED else DENY) for name, number in numbers.items()}
     ranges: list[tuple[int, bytes]] = [(0, actions.get(0, UNKNOWN))]
     for number in range(1, max(actions) + 1):
         action = actions.get(number, UNKNOWN)

@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
+from ..pool import Pool
 from .box import Box
-from .pool import Pool
 from .sandbox import NativeSandbox
 
 

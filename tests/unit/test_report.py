@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from python_executor.guest import frames
 from python_executor.model.events import Raised, Result
-from python_executor.sandboxes.native.report import ReportReader
+from python_executor.sandboxes.report import ReportReader
 
 MOST_BUFFERED = frames.FRAME_HEADER.size + 1 + frames.RESULT_MAX  # an incomplete frame of the longest kind
 

@@ -1,4 +1,4 @@
-"""Sandboxes of one interpreter that are made ahead, as many as recent demand calls for.
+"""Sandboxes of one interpreter, or of one image, that are made ahead, as many as recent demand calls for.
 
 A request takes one that waits. Where none does, it becomes a claim: one more is made at once, and whichever is ready
 first goes to the oldest claim. While there are claims nothing is made for later; else the pool is filled up, a few at
@@ -12,17 +12,31 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar
 
 import structlog
-
-from .sandbox import NativeSandbox
 
 MAKING_AHEAD = 2  # at a time; more would only compete with the requests
 FILL_DELAY = 0.004  # seconds
 WINDOW = 60  # seconds for which demand is remembered
 MOMENT = 0.1  # seconds; a pool that is used up by as many requests at once is full again after about that time
 log = structlog.get_logger()
+
+
+class Waiting(Protocol):
+    """What a pool needs of a sandbox."""
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether it still waits for a spec."""
+        ...
+
+    async def destroy(self) -> None:
+        """See `Sandbox.destroy`."""
+        ...
+
+
+W = TypeVar("W", bound=Waiting)
 
 
 class Demand:
@@ -53,12 +67,12 @@ class Demand:
         return self._busiest[0][1] if self._busiest else 0
 
 
-class Pool:
+class Pool(Generic[W]):
     """Sandboxes that wait for a spec, `least` to `most` of them."""
 
     def __init__(
         self,
-        make: Callable[[], Awaitable[NativeSandbox]],
+        make: Callable[[], Awaitable[W]],
         *,
         least: int,
         most: int,
@@ -68,8 +82,8 @@ class Pool:
         self._least = least
         self._most = self._configured = most
         self._demand = Demand(now)
-        self._waiting: deque[NativeSandbox] = deque()
-        self._claims: deque[asyncio.Future[NativeSandbox]] = deque()
+        self._waiting: deque[W] = deque()
+        self._claims: deque[asyncio.Future[W]] = deque()
         self._making = 0
         self._filling: asyncio.TimerHandle | None = None  # in a moment
         self._tasks: set[asyncio.Task[None]] = set()
@@ -93,7 +107,7 @@ class Pool:
         """How many do."""
         return len(self._waiting)
 
-    async def take(self) -> NativeSandbox:
+    async def take(self) -> W:
         """One that waits, else the next that is made. Raises what making one raised."""
         self._demand.note()
         while self._waiting:
@@ -102,7 +116,7 @@ class Pool:
                 self._fill_soon()
                 return sandbox
             self._spawn(sandbox.destroy())
-        claim: asyncio.Future[NativeSandbox] = asyncio.get_running_loop().create_future()
+        claim: asyncio.Future[W] = asyncio.get_running_loop().create_future()
         self._claims.append(claim)
         self.fill()
         try:
@@ -163,7 +177,7 @@ class Pool:
             self._receive(sandbox)
             self.fill()
 
-    def _receive(self, sandbox: NativeSandbox) -> None:
+    def _receive(self, sandbox: W) -> None:
         """To the oldest claim, else to those that wait."""
         claim = self._next_claim()
         if claim is not None:
@@ -171,7 +185,7 @@ class Pool:
         else:
             self._waiting.append(sandbox)
 
-    def _next_claim(self) -> asyncio.Future[NativeSandbox] | None:
+    def _next_claim(self) -> asyncio.Future[W] | None:
         while self._claims:
             claim = self._claims.popleft()
             if not claim.done():  # cancelled, where its request was

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ...guest import frames
-from ...model.events import Raised, Result
+from ..guest import frames
+from ..model.events import Raised, Result
 
 _LONGEST = {
     frames.RESULT: 1 + frames.RESULT_MAX,

@@ -1,0 +1,1 @@
+"""The Docker backend: any image, one container for each execution."""

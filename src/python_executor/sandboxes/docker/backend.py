@@ -1,0 +1,230 @@
+"""The Docker backend: a container for each execution, made ahead for images in use."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+
+import structlog
+
+from ...model.egress import EgressPolicy
+from ...model.engine import Engine
+from ...model.environment import Environment
+from ...model.errors import (
+    BackendError,
+    ImageFailed,
+    InvalidRequest,
+    NetworkUnavailable,
+    NoBackendForImage,
+    Unavailable,
+)
+from ...model.isolation import Isolation
+from ...model.spec import ExecutionSpec, Interpreter, Limits
+from ..base import Tell
+from ..native.identities import choose_identities
+from ..native.network import Network
+from ..pool import Pool
+from . import machine
+from .engine import Connection, EngineError, Lives
+from .images import Images
+from .plan import Kind, Terms, alike, kind_of
+from .sandbox import DockerSandbox
+
+NAME = "docker"
+PYTHONS = ("python3", "python")
+WATCH_INTERVAL = 1.0  # seconds
+IN_USE = 600.0  # seconds after its last use for which containers wait for an image
+IMAGES_IN_USE = 4  # for which they do, at most
+log = structlog.get_logger()
+
+
+class DockerBackend:
+    """Implements `Backend`."""
+
+    interpreters: Sequence[Interpreter] = ()
+    network_unavailable = None
+
+    def __init__(
+        self,
+        address: str | None,
+        *,
+        owner: str,
+        is_only: bool,
+        default_limits: Limits,
+        pool_max: int,
+        pull_timeout: float,
+        egress: EgressPolicy,
+        root_commands: bool,
+        is_required: bool,
+    ) -> None:
+        self._limits = default_limits
+        self._pool_max = pool_max
+        self._network = Network(egress, choose_identities())
+        self._root_commands = root_commands
+        self._is_required = is_required
+        self._connection = Connection(
+            address, Lives(owner, is_only=is_only), on_oom=self._on_oom, on_images=self._on_images
+        )
+        self._images = Images(lambda: self._connection, pull_timeout)
+        self._pools: dict[Kind, Pool[DockerSandbox]] = {}  # the longest unused first
+        self._used: dict[Kind, float] = {}
+        self._pythons: dict[str, str] = {}  # by image: the name of its interpreter
+        self._isolation: dict[str, Isolation] = {}  # by runtime
+        self._sandboxes: dict[str, DockerSandbox] = {}  # that are not destroyed, by name
+        self._watching: asyncio.Task[None] | None = None  # from start() to close()
+
+    @property
+    def engine(self) -> Engine:
+        """The engine as it is known now."""
+        return self._connection.state
+
+    def name_of(self, _spec: ExecutionSpec) -> str:
+        """See `Backend.name_of`."""
+        return NAME
+
+    async def start(self) -> None:
+        """Connect to the engine; see `Backend.start`."""
+        await self._connection.start()
+        if self._is_required and self.engine.unavailable:
+            raise BackendError(self.engine.unavailable)
+        self._watching = asyncio.create_task(self._watch())
+
+    def check(self, spec: ExecutionSpec) -> None:
+        """See `Backend.check`."""
+        engine = self.engine
+        if engine.unavailable and self._connection.was_there:
+            raise Unavailable("the container engine does not answer at the moment: try again in a few seconds.")
+        if engine.unavailable:
+            raise NoBackendForImage(f"docker_image {spec.image} can't be run here: {engine.unavailable}.")
+        if spec.runtime and spec.runtime not in engine.runtimes:
+            raise InvalidRequest(f"runtime {spec.runtime} is none of the engine's: use {', '.join(engine.runtimes)}.")
+        if spec.network and (why := self._why_no_network(spec.runtime or engine.runtimes[0])):
+            raise NetworkUnavailable(f"the network can't be had for docker_image {spec.image}: {why}.")
+
+    def _why_no_network(self, runtime: str) -> str | None:
+        if runtime not in ("runc", "crun"):
+            return f"the runtime {runtime} has a network stack of its own, that no filter is made for"
+        return self._network.unavailable
+
+    def is_prepared(self, spec: ExecutionSpec) -> bool:
+        """Whether the image is known to be there; see `Backend.is_prepared`."""
+        return self._images.known(spec.image) is not None
+
+    async def prepare(self, spec: ExecutionSpec, tell: Tell) -> None:
+        """Pull the image if it is not there; see `Backend.prepare`."""
+        await self._images.find(spec.image, tell)
+
+    async def acquire(self, spec: ExecutionSpec, _environment: Environment | None = None) -> DockerSandbox:
+        """One that waits, else one made now; see `Backend.acquire`."""
+        image = await self._images.find(spec.image)
+        kind = kind_of(image, spec, root_commands=self._root_commands)
+        sandbox = await (self._pool(kind).take() if self._is_default(kind) else self._make(kind))
+        if spec.network:
+            await self._attach(sandbox)
+        return sandbox
+
+    async def close(self) -> None:
+        """See `Backend.close`."""
+        if self._watching is not None:
+            self._watching.cancel()
+        for pool in self._pools.values():
+            await pool.close()
+        await asyncio.gather(*(sandbox.destroy() for sandbox in list(self._sandboxes.values())))
+        await self._connection.close()
+
+    # --- containers ---
+
+    def _is_default(self, kind: Kind) -> bool:
+        """Whether another request may want the same, as most want no limits of their own."""
+        return not kind.as_root and kind.limits == alike(self._limits)
+
+    def _pool(self, kind: Kind) -> Pool[DockerSandbox]:
+        """Of containers of this kind, which is in use now."""
+        pool = self._pools.pop(kind, None) or Pool(lambda: self._make(kind), least=1, most=self._pool_max)
+        self._pools[kind] = pool
+        self._used[kind] = time.monotonic()
+        return pool
+
+    async def _make(self, kind: Kind) -> DockerSandbox:
+        """A container that waits for its spec. Raises `BackendError` and `ImageFailed`."""
+        known = self._pythons.get(kind.image.key)
+        failure: Exception | None = None
+        for python in (known,) if known else PYTHONS:
+            try:
+                sandbox = await self._start(kind, python)
+            except EngineError as error:
+                if error.status in (0, 404) or f'"{python}"' not in str(error):
+                    raise self._as_image_failure(kind, error) from error
+                failure = error
+            else:
+                self._pythons[kind.image.key] = python
+                return sandbox
+        raise ImageFailed(f"docker_image {kind.image.name} has no Python: {_short(failure)}") from failure
+
+    def _as_image_failure(self, kind: Kind, error: EngineError) -> Exception:
+        if error.status == 404 and "No such image" in str(error):
+            self._images.forget()
+            return ImageFailed(f"docker_image {kind.image.name} is not there any more: it was removed meanwhile")
+        return error
+
+    async def _start(self, kind: Kind, python: str) -> DockerSandbox:
+        name = f"python-executor-{secrets.token_hex(12)}"
+        sandbox = self._sandboxes[name] = DockerSandbox(
+            self._connection, name, kind, self._isolation.get(kind.runtime, {}), self._gone
+        )
+        try:
+            await sandbox.start(python, self._terms())
+        except BaseException:
+            await sandbox.destroy()
+            raise
+        return sandbox
+
+    def _terms(self) -> Terms:
+        connection = self._connection
+        return Terms(
+            connection.lives.labels, tuple(self._network.policy.nameservers), default_seccomp=connection.is_podman
+        )
+
+    def _gone(self, sandbox: DockerSandbox) -> None:
+        self._sandboxes.pop(sandbox.name, None)
+
+    async def _attach(self, sandbox: DockerSandbox) -> None:
+        try:
+            await sandbox.attach(self._network.uplink())
+        except BaseException as error:
+            await sandbox.destroy()
+            if not isinstance(error, OSError):
+                raise
+            raise BackendError(f"the container could not be given its network: {error or 'timed out'}") from error
+
+    # --- what happens meanwhile ---
+
+    def _on_oom(self, name: str) -> None:
+        if sandbox := self._sandboxes.get(name):
+            sandbox.over_memory()
+
+    def _on_images(self) -> None:
+        self._images.forget()
+
+    async def _watch(self) -> None:
+        """Keep no more containers waiting than there is demand for, and none where memory is short."""
+        while True:
+            await asyncio.sleep(WATCH_INTERVAL)
+            is_short = machine.is_memory_short()
+            now = time.monotonic()
+            for number, (kind, pool) in enumerate(reversed(list(self._pools.items()))):
+                is_unused = number >= IMAGES_IN_USE or now - self._used[kind] > IN_USE
+                pool.bound(0 if is_short or is_unused else self._pool_max)
+                pool.trim()
+                if is_unused and not pool.is_busy and not pool.waiting:
+                    del self._pools[kind], self._used[kind]
+            with suppress(EngineError):
+                await self._connection.retry_removals()
+
+
+def _short(failure: Exception | None) -> str:
+    """The part of an engine's sentence that tells of the program."""
+    return str(failure).rpartition("exec: ")[2].removesuffix(": unknown")

@@ -1,0 +1,316 @@
+"""The connection to a container engine: whether it is there, what it can do, and the few requests that we make of it.
+
+It may come, go and be restarted at any time. While it is away there is a sentence that says so, and it is asked again
+every RETRY seconds; when it is back, what an earlier life of this server or a lost request left there is removed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import secrets
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import aiodocker
+import aiohttp
+import structlog
+from aiodocker.stream import Stream
+
+from ...model.engine import Engine
+from ...model.errors import BackendError
+from .plan import LIFE_LABEL, OWNER_LABEL
+
+RETRY = 1.0  # seconds
+REQUEST_TIMEOUT = 60.0  # seconds; creation and start wait for a disk now and then
+NOT_FOUND, CONFLICT, NOT_MODIFIED = 404, 409, 304
+INSTALL = (
+    "install Docker (Debian's docker.io) or Podman and start it, or name its socket with DOCKER_SOCKET (docs/images.md)"
+)
+IMAGE_EVENTS = ["delete", "import", "load", "pull", "tag", "untag"]
+log = structlog.get_logger()
+
+
+class EngineError(BackendError):
+    """The engine did not do what it was asked; `status` is its HTTP status, 0 where it did not answer."""
+
+    def __init__(self, message: str, status: int = 0) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+def find_address(setting: str | None, variables: Mapping[str, str] = os.environ) -> str | None:
+    """Where the engine is to be reached: as the operator says, else the first of the usual sockets that exists."""
+    if named := setting or variables.get("DOCKER_HOST"):
+        return named if "://" in named else f"unix://{named}"
+    own = variables.get("XDG_RUNTIME_DIR")
+    places = ["/run/docker.sock", "/var/run/docker.sock", "/run/podman/podman.sock"]
+    if own:
+        places[:0] = [f"{own}/docker.sock", f"{own}/podman/podman.sock"]
+    return next((f"unix://{place}" for place in places if Path(place).is_socket()), None)
+
+
+class Lives:
+    """Whose containers are whose. A server has a data directory to itself; `run --local` may use one beside it."""
+
+    def __init__(self, owner: str, *, is_only: bool) -> None:
+        self._beside = f"{owner}-beside"
+        self._owner = owner
+        self._life = secrets.token_hex(8)
+        self._is_only = is_only
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """Of our own containers."""
+        return {OWNER_LABEL: self._owner if self._is_only else self._beside, LIFE_LABEL: self._life}
+
+    def is_over(self, labels: Mapping[str, str], state: str) -> bool:
+        """Whether nobody will ever ask for that container again: PID 1 ends when its server does."""
+        if labels.get(LIFE_LABEL) == self._life:
+            return False
+        is_ours = self._is_only and labels[OWNER_LABEL] == self._owner
+        return is_ours or (labels[OWNER_LABEL] == self._beside and state in ("exited", "dead"))
+
+
+class Connection:
+    """Implements what the backend needs of an engine."""
+
+    def __init__(
+        self,
+        setting: str | None,
+        lives: Lives,
+        *,
+        on_oom: Callable[[str], None],
+        on_images: Callable[[], None],
+    ) -> None:
+        self._setting = setting
+        self.lives = lives
+        self._on_oom, self._on_images = on_oom, on_images
+        self._docker: aiodocker.Docker | None = None
+        self._following: asyncio.Task[None] | None = None  # from start() to close()
+        self._first_answer = asyncio.Event()
+        self._lost: set[str] = set()  # containers that could not be removed
+        self.was_there = False
+        self.is_podman = False
+        self.state = Engine(setting or "", f"no container engine was found: {INSTALL}")
+
+    async def start(self) -> None:
+        """Connect, if there is anything to connect to."""
+        self._following = asyncio.create_task(self._follow_for_ever())
+        await self._first_answer.wait()
+
+    async def close(self) -> None:
+        """Disconnect."""
+        if self._following is not None:
+            self._following.cancel()
+            await asyncio.gather(self._following, return_exceptions=True)
+        if self._lost:
+            log.error("containers could not be removed; the next start will", count=len(self._lost))
+        await self._disconnect()
+
+    # --- requests ---
+
+    async def inspect_image(self, name: str) -> dict[str, Any]:
+        """What the engine knows of an image; EngineError with NOT_FOUND where it has none of that name."""
+        with _told(f"the image {name} could not be looked at"):
+            return await self._asked.images.inspect(name)
+
+    async def pull(self, name: str) -> AsyncIterator[dict[str, Any]]:
+        """Fetch an image; its progress, item by item."""
+        with _told(f"the image {name} could not be pulled"):
+            async for item in self._asked.images.pull(name, stream=True, timeout=None):
+                yield item
+
+    async def create(self, name: str, config: dict[str, Any]) -> None:
+        """Make a container."""
+        try:
+            with _told("the container could not be created"):
+                await self._asked.containers.create(config, name=name)
+        except BaseException as error:
+            if not isinstance(error, EngineError) or error.status == 0:
+                self._lost.add(name)  # it may have been made
+            raise
+
+    async def attach(self, name: str) -> Stream:
+        """The way in and out of a container that has not been started."""
+        with _told("the container could not be attached to"):
+            stream = self._container(name).attach(stdin=True, stdout=True, stderr=True, logs=False)
+            return await stream.__aenter__()
+
+    async def start_container(self, name: str) -> None:
+        """Start it."""
+        with _told("the container could not be started"):
+            await self._container(name).start()
+
+    async def inspect(self, name: str) -> dict[str, Any]:
+        """What the engine knows of a container."""
+        with _told("the container could not be looked at"):
+            return await self._container(name).show()
+
+    async def stats(self, name: str) -> dict[str, Any]:
+        """What the kernel has counted for it, now."""
+        with _told("the container's usage could not be read"):
+            query = {"stream": "false", "one-shot": "true"}
+            answer: dict[str, Any] = await self._asked._query_json(f"containers/{name}/stats", params=query)
+        return answer
+
+    async def kill(self, name: str) -> None:
+        """Kill it; nothing where it has ended."""
+        with suppress_status(NOT_FOUND, CONFLICT), _told("the container could not be killed"):
+            await self._container(name).kill(signal="SIGKILL")
+
+    async def remove(self, name: str) -> None:
+        """Kill and remove it with all that is its own; later, where that is not possible now."""
+        self._lost.add(name)
+        await self._remove(name)
+        self._lost.discard(name)
+
+    async def retry_removals(self) -> None:
+        """Of what could not be removed."""
+        for name in list(self._lost):
+            await self.remove(name)
+
+    # --- whether it is there ---
+
+    @property
+    def _asked(self) -> aiodocker.Docker:
+        if self._docker is None:
+            raise EngineError(self.state.unavailable or "the engine is away")
+        return self._docker
+
+    def _container(self, name: str) -> aiodocker.containers.DockerContainer:
+        return self._asked.containers.container(name)
+
+    async def _follow_for_ever(self) -> None:
+        while True:
+            address = find_address(self._setting)
+            try:
+                if address is None:
+                    self.state = Engine("", f"no container engine was found: {INSTALL}")
+                else:
+                    await self._follow(address)
+            except BackendError as error:
+                self._go_away(address or "", str(error))
+            except Exception as error:
+                log.error("the engine's events could not be followed", failure=repr(error))
+                self._go_away(address or "", f"the engine at {address} does not answer as an engine would")
+            self._first_answer.set()
+            await asyncio.sleep(RETRY)
+
+    def _go_away(self, address: str, why: str) -> None:
+        if self.state.unavailable is None:
+            log.warning("the container engine is away", reason=why)
+        self.state = Engine(address, f"{why}: {INSTALL}")
+        self._on_images()
+
+    async def _follow(self, address: str) -> None:
+        """Connect, and hear what happens there until it goes away. Raises `BackendError`."""
+        await self._disconnect()
+        self._docker = docker = _client(address)
+        with _told(f"the engine at {address} does not answer"):
+            async with asyncio.timeout(REQUEST_TIMEOUT):
+                version, info = await docker.version(), await docker.system.info()
+        state = _describe(address, version, info)
+        self.is_podman = "podman" in state.name.lower()
+        await self._sweep()
+        events = docker.events.subscribe(create_task=False)  # type: ignore[no-untyped-call]
+        wanted = {"type": ["container", "image"], "event": ["oom", *IMAGE_EVENTS]}
+        running = asyncio.create_task(docker.events.run(filters=json.dumps(wanted)))
+        try:
+            log.info("images run on a container engine", engine=state.name, address=address)
+            self.state, self.was_there = state, True
+            self._on_images()
+            self._first_answer.set()
+            while (event := await events.get()) is not None:
+                self._hear(event)
+            with _told("the engine has gone"):
+                await running
+            raise EngineError(f"the engine at {address} has gone")
+        finally:
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+
+    def _hear(self, event: Mapping[str, Any]) -> None:
+        if event.get("Type") == "image":
+            self._on_images()
+        elif event.get("Action") == "oom":
+            self._on_oom(event.get("Actor", {}).get("Attributes", {}).get("name", ""))
+
+    async def _sweep(self) -> None:
+        """Remove what an earlier life left, and what could not be removed before."""
+        with _told("containers could not be listed"):
+            found = await self._asked.containers.list(all="true", filters=json.dumps({"label": [OWNER_LABEL]}))
+        left = {each.id for each in found if self.lives.is_over(each["Labels"], str(each["State"]))}
+        for name in left | self._lost:
+            with suppress(EngineError):
+                await self._remove(name)
+                self._lost.discard(name)
+        if left:
+            log.warning("containers that an earlier life left were removed", count=len(left))
+
+    async def _remove(self, name: str) -> None:
+        with _told("the container could not be removed"):
+            while True:
+                try:
+                    await self._container(name).delete(force=True, v=True)
+                except aiodocker.DockerError as error:
+                    if error.status == NOT_FOUND:
+                        return
+                    if error.status != CONFLICT:
+                        raise
+                    await asyncio.sleep(0.05)  # somebody else is at it
+                else:
+                    return
+
+    async def _disconnect(self) -> None:
+        docker, self._docker = self._docker, None
+        if docker is not None:
+            await docker.close()
+            await docker.connector.close()
+
+
+def _client(address: str) -> aiodocker.Docker:
+    timeout = aiohttp.ClientTimeout(total=REQUEST_TIMEOUT)
+    if not address.startswith("unix://"):
+        return aiodocker.Docker(address, timeout=timeout)
+    connector = aiohttp.UnixConnector(address.removeprefix("unix://"), limit=0)  # each sandbox holds one for its life
+    return aiodocker.Docker("unix://localhost", connector=connector, timeout=timeout)
+
+
+def _describe(address: str, version: Mapping[str, Any], info: Mapping[str, Any]) -> Engine:
+    components = [str(each.get("Name", "")) for each in version.get("Components") or []]
+    kind = "Podman" if any("podman" in name.lower() for name in components) else "Docker"
+    first = str(info.get("DefaultRuntime") or "runc")
+    others = sorted(name for name in info.get("Runtimes") or {} if not name.startswith("io.containerd."))
+    options = [str(option) for option in info.get("SecurityOptions") or []]
+    return Engine(
+        address,
+        name=f"{kind} {version.get('Version', '?')}",
+        runtimes=(first, *(name for name in others if name != first)),
+        is_rootless=any("rootless" in option for option in options),
+    )
+
+
+@contextmanager
+def _told(what: str) -> Iterator[None]:
+    """Whatever goes wrong with a request becomes an `EngineError` in one line."""
+    try:
+        yield
+    except aiodocker.DockerError as error:
+        raise EngineError(f"{what}: {' '.join(str(error.message).split())}", error.status) from error
+    except (aiohttp.ClientError, OSError, TimeoutError, AssertionError) as error:
+        said = " ".join(str(error).split()) or type(error).__name__
+        raise EngineError(f"{what}: {said}") from error
+
+
+@contextmanager
+def suppress_status(*statuses: int) -> Iterator[None]:
+    """Where the engine answers with one of these, it is as good as done."""
+    try:
+        yield
+    except EngineError as error:
+        if error.status not in statuses:
+            raise

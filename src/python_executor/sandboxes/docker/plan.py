@@ -1,0 +1,182 @@
+"""What a container is made of, as data: the body of the engine's `POST /containers/create`.
+
+Whatever the image says of how it is to be run (entrypoint, user root, ports, volumes, health checks) is not asked. All
+that may be written to lives in memory, in file systems of a size: `/work` has most of what the limits leave to files,
+`/tmp` and `/dev/shm` the rest. Nothing of the host is mounted.
+"""
+
+from __future__ import annotations
+
+import marshal
+from dataclasses import dataclass, replace
+from functools import cache
+from importlib.resources import files
+from ipaddress import IPv4Address
+from typing import Any
+
+from ...guest import frames
+from ...model.spec import MEBIBYTE, ExecutionSpec, Limits
+from . import seccomp
+
+USER_ID = 1000
+PROCESSES_MAX = 256
+OPEN_FILES = 1024
+INODES = 65_536
+OWNER_LABEL = "python-executor.owner"  # the data directory whose server made it
+LIFE_LABEL = "python-executor.life"  # and which run of that server
+GUEST_BYTES = 16 * MEBIBYTE  # of memory for PID 1, on top of the limit
+TMP_PART, SHM_PART = 4, 16  # of what files may take: a quarter, a sixteenth
+ROOT_CAPABILITIES = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "SETGID", "SETUID")  # for apt-get
+_GUEST_FILES = ("container.py", "environment.py", "frames.py", "intake.py", "runner.py")
+_BOOT = """\
+import sys
+if sys.version_info < (3, 8):
+    sys.exit("Python 3.8 or later is needed, this is " + sys.version.split()[0])
+import marshal, os
+left, parts = int(sys.argv[1]), []
+while left:
+    parts.append(os.read(0, left))
+    left -= len(parts[-1])
+    if not parts[-1]:
+        sys.exit()
+for name, source in marshal.loads(b"".join(parts)).items():
+    with open("/guest/" + name, "wb") as file:
+        file.write(source)
+sys.path[0], sys.dont_write_bytecode, kept = "/guest", True, sys.dont_write_bytecode
+import container
+sys.dont_write_bytecode = kept
+container.main()
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """What is known of an image that is there."""
+
+    name: str  # as it was asked for
+    key: str  # the engine's id of its content
+    user: str  # that its own configuration names
+    volumes: tuple[str, ...] = ()  # paths that it declares
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What containers have to have in common to stand in for each other."""
+
+    image: Image
+    runtime: str
+    limits: Limits  # whose time does not matter
+    as_root: bool = False  # whether commands run as root before the code
+
+
+def kind_of(image: Image, spec: ExecutionSpec, *, root_commands: bool) -> Kind:
+    """The container that a spec takes."""
+    return Kind(image, spec.runtime, alike(spec.limits), root_commands and bool(spec.pre_commands))
+
+
+def alike(limits: Limits) -> Limits:
+    """What of the limits a container has to be made for: not how long it runs, nor how the rest was come by."""
+    return replace(limits, timeout_seconds=0, disk_mb=limits.file_system_bytes // MEBIBYTE)
+
+
+@cache
+def guest_files() -> bytes:
+    """What the first program of a container reads from its standard input: our side of it."""
+    package = files("python_executor.guest")
+    sources = {name: package.joinpath(name).read_bytes() for name in _GUEST_FILES}
+    return marshal.dumps(sources, frames.SPEC_FORMAT)
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What is the same for all containers on one engine."""
+
+    labels: dict[str, str]
+    nameservers: tuple[IPv4Address, ...]
+    default_seccomp: bool = False  # for an engine that takes a profile only as a file of its own
+
+
+def container(kind: Kind, python: str, terms: Terms) -> dict[str, Any]:
+    """The body of the request; `python` is the name of the image's interpreter."""
+    return {
+        "Image": kind.image.key,
+        "Entrypoint": [python, "-u", "-c", _BOOT, str(len(guest_files()))],
+        "Cmd": [],
+        "User": "0:0" if kind.as_root else user_of(kind.image),
+        "WorkingDir": "/",  # else the engine makes /work, and gives the file system there its mode
+        "Hostname": "sandbox",
+        "Env": ["HOME=/work", "LANG=C.UTF-8"],
+        "Labels": terms.labels,
+        "AttachStdin": True,
+        "AttachStdout": True,
+        "AttachStderr": True,
+        "OpenStdin": True,
+        "StdinOnce": True,
+        "StopSignal": "SIGKILL",
+        "Healthcheck": {"Test": ["NONE"]},
+        "HostConfig": _host_config(kind, terms),
+    }
+
+
+def memory_bytes(limits: Limits) -> int:
+    """What the kernel bounds."""
+    return limits.memory_mb * MEBIBYTE + GUEST_BYTES
+
+
+def user_of(image: Image) -> str:
+    """The image's own user, unless that is root."""
+    name = image.user.partition(":")[0]
+    is_root = name == "root" or (name.isdecimal() and int(name) == 0)
+    return image.user if name and not is_root else f"{USER_ID}:{USER_ID}"
+
+
+def _host_config(kind: Kind, terms: Terms) -> dict[str, Any]:
+    limits, sizes = kind.limits, _file_systems(kind.limits)
+    memory = memory_bytes(limits)
+    profile = [] if terms.default_seccomp else [f"seccomp={seccomp.profile()}"]
+    return {
+        "NetworkMode": "none",
+        "Dns": [str(address) for address in terms.nameservers],
+        "IpcMode": "private",
+        "CgroupnsMode": "private",
+        "ReadonlyRootfs": not kind.as_root,
+        "CapDrop": ["ALL"],
+        "CapAdd": list(ROOT_CAPABILITIES) if kind.as_root else [],
+        "SecurityOpt": ["no-new-privileges", *profile],
+        "Privileged": False,
+        "Init": False,
+        "Memory": memory,
+        "MemorySwap": memory,
+        "PidsLimit": PROCESSES_MAX,
+        "CpuShares": limits.cpu_shares,
+        "NanoCpus": round((limits.cpus or 0) * 1_000_000_000),
+        "OomScoreAdj": 500,
+        "Ulimits": [
+            {"Name": "nofile", "Soft": OPEN_FILES, "Hard": OPEN_FILES},
+            {"Name": "core", "Soft": 0, "Hard": 0},
+        ],
+        "ShmSize": sizes["/dev/shm"],  # noqa: S108
+        "Tmpfs": {path: f"{_TMPFS},size={sizes[path]}{_owner(kind)}" for path in _WRITABLE},
+        "Mounts": [
+            {"Type": "volume", "Target": path, "ReadOnly": True} for path in kind.image.volumes if path not in sizes
+        ],
+        "LogConfig": {"Type": "none"},
+        **({"Runtime": kind.runtime} if kind.runtime else {}),
+    }
+
+
+_WRITABLE = ("/work", "/tmp", "/guest")  # noqa: S108
+_TMPFS = f"rw,exec,nosuid,nodev,mode=1777,nr_inodes={INODES}"
+
+
+def _owner(kind: Kind) -> str:
+    """Of a file system, where it has a number: an image's own directory at its place may have a mode that matters."""
+    user, _, group = (f"{USER_ID}" if kind.as_root else user_of(kind.image)).partition(":")
+    return f",uid={user},gid={group if group.isdecimal() else user}" if user.isdecimal() else ""
+
+
+def _file_systems(limits: Limits) -> dict[str, int]:
+    """Bytes of each; together what the limits leave to files."""
+    size = limits.file_system_bytes
+    tmp, shm, guest = size // TMP_PART, size // SHM_PART, 256 * 1024
+    return {"/work": size - tmp - shm - guest, "/tmp": tmp, "/dev/shm": shm, "/guest": guest}  # noqa: S108
