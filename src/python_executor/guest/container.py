@@ -163,9 +163,11 @@ def main() -> NoReturn:
     runner.warm_up()
     user = os.fork()
     if user == 0:
-        become_user_process([pipes[kind][1] for kind in (frames.OUTPUT, frames.ERRORS, frames.REPORT, frames.WORD)])
         try:
+            become_user_process([pipes[kind][1] for kind in (frames.OUTPUT, frames.ERRORS, frames.REPORT, frames.WORD)])
             intake.serve(Control(), REPORT_FD, PLAIN_MODULES)
+        except OSError as error:
+            os.write(pipes[frames.WORD][1], frames.FAILED + str(error).encode())
         finally:
             os._exit(125)
     for ours, theirs in pipes.values():
@@ -182,7 +184,10 @@ def become_user_process(fds: List[int]) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     os.setsid()
     for fd in fds[:2]:
-        os.fchmod(fd, 0o666)  # so that code may open /dev/stdout, whatever its uid
+        try:
+            os.fchmod(fd, 0o666)  # so that code may open /dev/stdout, whatever its uid
+        except PermissionError:
+            pass  # gVisor: its pipes are nobody's
     for target, fd in enumerate([os.dup(fd) for fd in fds], start=1):
         os.dup2(fd, target, inheritable=target < REPORT_FD)
     os.closerange(CONTROL_FD + 1, 256)

@@ -29,7 +29,7 @@ CLONE_NEWUSER, CLONE_NEWNS = 0x10000000, 0x20000
 CLONE3, IO_URING_SETUP = 435, 425
 SIOCGIFFLAGS, IFF_UP = 0x8913, 1
 THREADS_MAX, FILES_MAX = 1024, 4096
-OUR_TREES = ("/work", "/tmp", "/dev/shm", "/dev/pts", "/proc")
+OUR_TREES = ("/work", "/tmp", "/dev/shm", "/dev/pts", "/dev/mqueue", "/guest", "/proc")
 HIDDEN = (
     "/sys/kernel", "/proc/sys", "/proc/kcore", "/proc/sysrq-trigger", "/proc/keys", "/proc/1", "/home", "/boot",
     "/srv", "/usr/local", "/etc/shadow", "/var/run/docker.sock", "/run/systemd", "/dev/mem", "/dev/kmsg", "/dev/vda",
@@ -188,7 +188,7 @@ def main() -> None:
         "reach": reach(),
         "host_name": socket.gethostname(),
         "root": sorted(os.listdir("/")),
-        "strays": [*os.listdir("/run"), *os.listdir("/store")],
+        "strays": [name for place in ("/run", "/store") if os.path.isdir(place) for name in os.listdir(place)],
         "hidden": [path for path in HIDDEN if os.path.lexists(path)],
         "writable": writable(),
         "mount_kinds": mount_kinds(),
