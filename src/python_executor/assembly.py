@@ -58,13 +58,14 @@ def docker_backend(settings: Settings, *, is_only: bool) -> DockerBackend:
     """Containers; the only server on a data directory removes whatever others have left behind there."""
     return DockerBackend(
         settings.docker_socket,
-        owner=_container_owner(settings),
+        owner=_container_owner(settings, is_only=is_only),
         is_only=is_only,
         default_limits=_default_limits(settings),
         pool_max=settings.container_pool_max,
         pull_timeout=settings.image_pull_timeout,
         egress=EgressPolicy(settings.egress_allow, settings.dns_servers),
         root_commands=settings.root_commands,
+        insecure_allow=settings.insecure_allow,
         is_required=settings.backend == "docker",
     )
 
@@ -155,7 +156,7 @@ def _backend(settings: Settings, *, has_data_dir: bool) -> tuple[Backend, Enviro
     return Either(native, docker_backend(settings, is_only=has_data_dir)), environments
 
 
-def _container_owner(settings: Settings) -> str:
+def _container_owner(settings: Settings, *, is_only: bool) -> str:
     """A name that whoever uses the same data directory later has again."""
     file = settings.data_dir / OWNER
     try:
@@ -164,4 +165,6 @@ def _container_owner(settings: Settings) -> str:
             new.write(uuid.uuid4().hex)
         return file.read_text().strip()
     except OSError as error:
+        if not is_only:
+            return uuid.uuid4().hex
         raise StoreError(f"the data directory {settings.data_dir} can't be used: {error.strerror}") from error

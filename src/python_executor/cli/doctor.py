@@ -6,11 +6,12 @@ import asyncio
 import os
 import platform
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from .. import __version__
-from ..assembly import native_backend
+from ..assembly import docker_backend, native_backend
 from ..environments.interpreters import find_interpreters
+from ..model.engine import Engine
 from ..model.errors import BackendError
 from ..model.isolation import BOUNDARIES, BY_NAME, Finding, State, is_accepted
 from ..settings import Settings
@@ -27,6 +28,7 @@ class Examination:
 
     findings: Sequence[Finding]
     network: str = "available"  # or why there can be none
+    engine: Engine | None = None  # of containers; None where the settings want none
     failure: str | None = None
 
     @property
@@ -50,12 +52,24 @@ def doctor(as_json: bool) -> int:
 async def _examine(settings: Settings) -> Examination:
     """Start a backend that takes whatever it finds, and look at what that is."""
     backend = native_backend(settings.model_copy(update={"insecure_allow": frozenset(BY_NAME)}))
+    engine = await _look_for_engine(settings)
     try:
         await backend.start()
-        return Examination(backend.findings, backend.network_unavailable or "available")
+        return Examination(backend.findings, backend.network_unavailable or "available", engine)
     except BackendError as problem:
         untried = [Finding(boundary, State.MISSING, "not tried: no sandbox can be made") for boundary in BOUNDARIES]
-        return Examination(untried, "no sandbox can be made", str(problem))
+        return Examination(untried, "no sandbox can be made", engine, str(problem))
+    finally:
+        await backend.close()
+
+
+async def _look_for_engine(settings: Settings) -> Engine | None:
+    if settings.backend == "native":
+        return None
+    backend = docker_backend(settings.model_copy(update={"backend": "auto"}), is_only=False)
+    try:
+        await backend.start()
+        return backend.engine
     finally:
         await backend.close()
 
@@ -92,7 +106,11 @@ def _as_dict(examination: Examination, settings: Settings) -> dict[str, object]:
         "network_on_request": examination.network,
         "limits": _limits(settings),
         "interpreters": [{"version": each.version, "path": each.executable} for each in find_interpreters()],
-        "backends": {"native": examination.failure or "ok"},
+        "backends": {
+            "native": examination.failure or "ok",
+            **({"docker": examination.engine.unavailable or "ok"} if examination.engine else {}),
+        },
+        "engine": examination.engine and asdict(examination.engine),
         "refused": examination.refused,
     }
 
@@ -110,6 +128,7 @@ def _show(examination: Examination, settings: Settings) -> None:
         table.add_row(finding.boundary.name, state, Text("" if examination.failure else _meaning(finding)))
     console.print(table)
     console.print(f"network on request: {examination.network}", markup=False, soft_wrap=True)
+    console.print(f"images: {_engine(examination.engine)}", markup=False, soft_wrap=True)
     limits = Table("limit", "default", "at most", box=None)
     for name, numbers in _limits(settings).items():
         limits.add_row(name, str(numbers["default"]), str(numbers["maximum"]))
@@ -119,6 +138,14 @@ def _show(examination: Examination, settings: Settings) -> None:
         interpreters.add_row(interpreter.version, interpreter.executable)
     console.print(interpreters)
     console.print(_conclusion(examination), markup=False, soft_wrap=True)
+
+
+def _engine(engine: Engine | None) -> str:
+    if engine is None:
+        return "not run (BACKEND native)"
+    if engine.unavailable:
+        return f"can't be run: {engine.unavailable}"
+    return f"run on {engine.name} at {engine.address}, runtimes {', '.join(engine.runtimes)}"
 
 
 def _meaning(finding: Finding) -> str:

@@ -21,17 +21,19 @@ from ...model.errors import (
     NoBackendForImage,
     Unavailable,
 )
-from ...model.isolation import Isolation
+from ...model.isolation import Isolation, State, explain, is_accepted
 from ...model.spec import ExecutionSpec, Interpreter, Limits
 from ..base import Tell
 from ..native.identities import choose_identities
 from ..native.network import Network
+from ..native.selftest import LIMITS, observe
 from ..pool import Pool
 from . import machine
 from .engine import Connection, EngineError, Lives
 from .images import Images
-from .plan import Kind, Terms, alike, kind_of
+from .plan import PROCESSES_MAX, SHARING_RUNTIMES, Image, Kind, Terms, alike
 from .sandbox import DockerSandbox
+from .selftest import MAY_BE_WEAKER_HERE, judge
 
 NAME = "docker"
 PYTHONS = ("python3", "python")
@@ -58,12 +60,14 @@ class DockerBackend:
         pull_timeout: float,
         egress: EgressPolicy,
         root_commands: bool,
+        insecure_allow: frozenset[str],
         is_required: bool,
     ) -> None:
         self._limits = default_limits
         self._pool_max = pool_max
         self._network = Network(egress, choose_identities())
         self._root_commands = root_commands
+        self._insecure_allow = insecure_allow
         self._is_required = is_required
         self._connection = Connection(
             address, Lives(owner, is_only=is_only), on_oom=self._on_oom, on_images=self._on_images
@@ -72,7 +76,8 @@ class DockerBackend:
         self._pools: dict[Kind, Pool[DockerSandbox]] = {}  # the longest unused first
         self._used: dict[Kind, float] = {}
         self._pythons: dict[str, str] = {}  # by image: the name of its interpreter
-        self._isolation: dict[str, Isolation] = {}  # by runtime
+        self._isolation: dict[tuple[int, str], Isolation] = {}  # by connection and runtime
+        self._examining = asyncio.Lock()
         self._sandboxes: dict[str, DockerSandbox] = {}  # that are not destroyed, by name
         self._watching: asyncio.Task[None] | None = None  # from start() to close()
 
@@ -101,26 +106,56 @@ class DockerBackend:
             raise NoBackendForImage(f"docker_image {spec.image} can't be run here: {engine.unavailable}.")
         if spec.runtime and spec.runtime not in engine.runtimes:
             raise InvalidRequest(f"runtime {spec.runtime} is none of the engine's: use {', '.join(engine.runtimes)}.")
-        if spec.network and (why := self._why_no_network(spec.runtime or engine.runtimes[0])):
+        if spec.network and (why := self._why_no_network(self._runtime(spec))):
             raise NetworkUnavailable(f"the network can't be had for docker_image {spec.image}: {why}.")
 
     def _why_no_network(self, runtime: str) -> str | None:
-        if runtime not in ("runc", "crun"):
+        if runtime not in SHARING_RUNTIMES:
             return f"the runtime {runtime} has a network stack of its own, that no filter is made for"
         return self._network.unavailable
 
     def is_prepared(self, spec: ExecutionSpec) -> bool:
-        """Whether the image is known to be there; see `Backend.is_prepared`."""
-        return self._images.known(spec.image) is not None
+        """Whether the image is known to be there, and its runtime; see `Backend.is_prepared`."""
+        return self._images.known(spec.image) is not None and self._era(self._runtime(spec)) in self._isolation
 
     async def prepare(self, spec: ExecutionSpec, tell: Tell) -> None:
-        """Pull the image if it is not there; see `Backend.prepare`."""
-        await self._images.find(spec.image, tell)
+        """Pull the image if it is not there, and try what its runtime isolates; see `Backend.prepare`."""
+        image = await self._images.find(spec.image, tell)
+        async with self._examining:
+            if (era := self._era(self._runtime(spec))) not in self._isolation:
+                self._isolation[era] = await self._examine(image, self._runtime(spec))
+
+    def _era(self, runtime: str) -> tuple[int, str]:
+        """What has been tried of a runtime holds as long as it is the same engine's."""
+        return self._connection.connections, runtime
+
+    def _runtime(self, spec: ExecutionSpec) -> str:
+        return spec.runtime or next(iter(self.engine.runtimes), "")
+
+    async def _examine(self, image: Image, runtime: str) -> Isolation:
+        """How each boundary stands around the containers of a runtime. Raises `BackendError` where one may not."""
+        kind = Kind(image, runtime, alike(LIMITS))
+
+        async def acquire(_spec: ExecutionSpec) -> DockerSandbox:
+            return await self._make(kind)
+
+        try:
+            seen = await observe(acquire, PROCESSES_MAX)
+        except EngineError:
+            raise
+        except BackendError as error:
+            raise ImageFailed(f"docker_image {image.name}: its Python can't try what isolates it: {error}") from error
+        findings = judge(seen, has_own_kernel=kind.has_own_kernel)
+        for finding in findings:
+            may_be_weaker = finding.state is State.WEAKER and finding.boundary.name in MAY_BE_WEAKER_HERE
+            if not (may_be_weaker or is_accepted(finding, self._insecure_allow)):
+                raise BackendError(f"containers of the runtime {runtime}: {explain(finding)}")
+        return {finding.boundary.name: finding.state for finding in findings}
 
     async def acquire(self, spec: ExecutionSpec, _environment: Environment | None = None) -> DockerSandbox:
         """One that waits, else one made now; see `Backend.acquire`."""
         image = await self._images.find(spec.image)
-        kind = kind_of(image, spec, root_commands=self._root_commands)
+        kind = self._kind(image, spec)
         sandbox = await (self._pool(kind).take() if self._is_default(kind) else self._make(kind))
         if spec.network:
             await self._attach(sandbox)
@@ -136,6 +171,10 @@ class DockerBackend:
         await self._connection.close()
 
     # --- containers ---
+
+    def _kind(self, image: Image, spec: ExecutionSpec) -> Kind:
+        as_root = self._root_commands and bool(spec.pre_commands)
+        return Kind(image, self._runtime(spec), alike(spec.limits), as_root)
 
     def _is_default(self, kind: Kind) -> bool:
         """Whether another request may want the same, as most want no limits of their own."""
@@ -173,7 +212,11 @@ class DockerBackend:
     async def _start(self, kind: Kind, python: str) -> DockerSandbox:
         name = f"python-executor-{secrets.token_hex(12)}"
         sandbox = self._sandboxes[name] = DockerSandbox(
-            self._connection, name, kind, self._isolation.get(kind.runtime, {}), self._gone
+            self._connection,
+            name,
+            kind,
+            self._isolation.get(self._era(kind.runtime), {}),
+            self._gone,
         )
         try:
             await sandbox.start(python, self._terms())

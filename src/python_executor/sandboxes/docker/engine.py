@@ -30,6 +30,7 @@ NOT_FOUND, CONFLICT, NOT_MODIFIED = 404, 409, 304
 INSTALL = (
     "install Docker (Debian's docker.io) or Podman and start it, or name its socket with DOCKER_SOCKET (docs/images.md)"
 )
+CONTROLLERS = {"memory": "MemoryLimit", "pids": "PidsLimit", "cpu": "CpuCfsQuota"}  # as the engine calls their limits
 IMAGE_EVENTS = ["delete", "import", "load", "pull", "tag", "untag"]
 log = structlog.get_logger()
 
@@ -95,6 +96,8 @@ class Connection:
         self._lost: set[str] = set()  # containers that could not be removed
         self.was_there = False
         self.is_podman = False
+        self.controllers: frozenset[str] = frozenset()  # that bound containers
+        self.connections = 0  # so far: each may be to another engine
         self.state = Engine(setting or "", f"no container engine was found: {INSTALL}")
 
     async def start(self) -> None:
@@ -215,6 +218,8 @@ class Connection:
                 version, info = await docker.version(), await docker.system.info()
         state = _describe(address, version, info)
         self.is_podman = "podman" in state.name.lower()
+        self.controllers = frozenset(name for name, key in CONTROLLERS.items() if info.get(key))
+        self.connections += 1
         await self._sweep()
         events = docker.events.subscribe(create_task=False)  # type: ignore[no-untyped-call]
         wanted = {"type": ["container", "image"], "event": ["oom", *IMAGE_EVENTS]}

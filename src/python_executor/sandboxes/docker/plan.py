@@ -15,7 +15,7 @@ from ipaddress import IPv4Address
 from typing import Any
 
 from ...guest import frames
-from ...model.spec import MEBIBYTE, ExecutionSpec, Limits
+from ...model.spec import MEBIBYTE, Limits
 from . import seccomp
 
 USER_ID = 1000
@@ -25,6 +25,8 @@ INODES = 65_536
 OWNER_LABEL = "python-executor.owner"  # the data directory whose server made it
 LIFE_LABEL = "python-executor.life"  # and which run of that server
 GUEST_BYTES = 16 * MEBIBYTE  # of memory for PID 1, on top of the limit
+KERNEL_BYTES = 64 * MEBIBYTE  # for a runtime that brings a kernel of its own along, which is charged to the container
+SHARING_RUNTIMES = ("runc", "crun")  # those whose containers have the machine's kernel
 TMP_PART, SHM_PART = 4, 16  # of what files may take: a quarter, a sixteenth
 ROOT_CAPABILITIES = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "SETGID", "SETUID")  # for apt-get
 _GUEST_FILES = ("container.py", "environment.py", "frames.py", "intake.py", "runner.py")
@@ -68,10 +70,16 @@ class Kind:
     limits: Limits  # whose time does not matter
     as_root: bool = False  # whether commands run as root before the code
 
+    @property
+    def has_own_kernel(self) -> bool:
+        """Whether its code talks to another kernel than the machine's."""
+        return self.runtime not in SHARING_RUNTIMES
 
-def kind_of(image: Image, spec: ExecutionSpec, *, root_commands: bool) -> Kind:
-    """The container that a spec takes."""
-    return Kind(image, spec.runtime, alike(spec.limits), root_commands and bool(spec.pre_commands))
+    @property
+    def memory_bytes(self) -> int:
+        """What the kernel bounds."""
+        own = KERNEL_BYTES if self.has_own_kernel else 0
+        return self.limits.memory_mb * MEBIBYTE + GUEST_BYTES + own
 
 
 def alike(limits: Limits) -> Limits:
@@ -118,11 +126,6 @@ def container(kind: Kind, python: str, terms: Terms) -> dict[str, Any]:
     }
 
 
-def memory_bytes(limits: Limits) -> int:
-    """What the kernel bounds."""
-    return limits.memory_mb * MEBIBYTE + GUEST_BYTES
-
-
 def user_of(image: Image) -> str:
     """The image's own user, unless that is root."""
     name = image.user.partition(":")[0]
@@ -132,7 +135,7 @@ def user_of(image: Image) -> str:
 
 def _host_config(kind: Kind, terms: Terms) -> dict[str, Any]:
     limits, sizes = kind.limits, _file_systems(kind.limits)
-    memory = memory_bytes(limits)
+    memory = kind.memory_bytes
     profile = [] if terms.default_seccomp else [f"seccomp={seccomp.profile()}"]
     return {
         "NetworkMode": "none",
@@ -161,7 +164,7 @@ def _host_config(kind: Kind, terms: Terms) -> dict[str, Any]:
             {"Type": "volume", "Target": path, "ReadOnly": True} for path in kind.image.volumes if path not in sizes
         ],
         "LogConfig": {"Type": "none"},
-        **({"Runtime": kind.runtime} if kind.runtime else {}),
+        "Runtime": kind.runtime,
     }
 
 

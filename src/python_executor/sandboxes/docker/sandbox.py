@@ -13,6 +13,7 @@ import re
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -28,7 +29,7 @@ from ..base import Emit
 from ..report import ReportReader
 from .counters import Counters, check_is_ours, find_counters
 from .engine import NOT_FOUND, Connection, EngineError
-from .plan import USER_ID, Kind, Terms, container, guest_files, memory_bytes
+from .plan import USER_ID, Kind, Terms, container, guest_files
 from .stream import FrameReader, Said
 
 if TYPE_CHECKING:
@@ -64,6 +65,7 @@ class DockerSandbox:
         self._report = ReportReader()
         self._emit: Emit | None = None
         self._counters: Counters | None = None
+        self._usage = Usage()  # when it was killed
         self._complaint = b""
         self._failure: str | None = None
         self._started = False
@@ -81,6 +83,14 @@ class DockerSandbox:
     def is_usable(self) -> bool:
         """Whether it still waits for a spec."""
         return self._emit is None and not self._ended.done() and self._destroyed is None
+
+    def processes(self) -> list[Path]:
+        """Not known: the engine's user may be another."""
+        return []
+
+    def controllers(self) -> set[str]:
+        """Of which the engine says that they bound containers."""
+        return set(self._engine.controllers)
 
     async def start(self, python: str, terms: Terms) -> None:
         """Make the container, up to where it waits for a spec. Raises `BackendError` and `ImageFailed`."""
@@ -140,7 +150,7 @@ class DockerSandbox:
     async def _send(self, spec: ExecutionSpec) -> None:
         """The spec, its stdin, its files; that the container is gone is noticed by its end."""
         becomes = USER_ID if self.kind.as_root else 0
-        message = handover.message(spec, file_limit=memory_bytes(self.kind.limits), becomes=becomes)
+        message = handover.message(spec, file_limit=self.kind.memory_bytes, becomes=becomes)
         with suppress(BackendError):
             await self._write(message + spec.stdin)
             for chunk in _contents(spec):
@@ -216,13 +226,13 @@ class DockerSandbox:
         if self._is_cut:
             if not self._was_killed:
                 await self._judge_death()
-            return Usage()  # nothing counts any more
+            return self._usage  # nothing counts any more
         with suppress(OSError):  # it is just ending
             if self._counters is not None:
                 self._over_memory = self._over_memory or self._counters.out_of_memory()
                 return self._counters.usage()
         usage = await self._ask_for_usage()
-        if self._status == signal.SIGKILL or usage.memory_peak_bytes > FULL * memory_bytes(self.kind.limits):
+        if self._status == signal.SIGKILL or usage.memory_peak_bytes > FULL * self.kind.memory_bytes:
             await self._wait_for_oom()
         return usage
 
@@ -281,6 +291,8 @@ class DockerSandbox:
 
     def kill(self) -> None:
         """Kill PID 1 of the container, and by that everything in it; see `Sandbox.kill`."""
+        with suppress(OSError):  # it is just ending
+            self._usage = self._counters.usage() if self._counters is not None else Usage()
         self._was_killed = True
         self._kill()
 

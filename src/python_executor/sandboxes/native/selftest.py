@@ -12,14 +12,15 @@ import os
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from importlib.resources import files
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol
 
 from ...model.errors import BackendError
 from ...model.events import Event, Exited, Raised, Stdout, Termination
 from ...model.isolation import BOUNDARIES, Finding, State
 from ...model.spec import MEBIBYTE, ExecutionSpec, FileEntry, FileTree, Limits
+from ..base import Sandbox
 from .box import INODES
-from .sandbox import NativeSandbox
 
 PATIENCE = 20.0  # seconds; it takes a tenth of one
 LIMITS = Limits(timeout_seconds=20, memory_mb=64, disk_mb=16, cpu_shares=1024)
@@ -33,7 +34,20 @@ ENVIRONMENT = {"HOME", "LANG", "PATH", "VIRTUAL_ENV"}
 MOUNT_KINDS = {"tmpfs box", "tmpfs empty", "tmpfs sandbox", "overlay box", "proc proc"}
 REFUSED = {"clone3": "ENOSYS", "socket AF_ALG": "EAFNOSUPPORT"}  # all other calls: EPERM
 
-Acquire = Callable[[ExecutionSpec], Awaitable[NativeSandbox]]
+
+class Examined(Sandbox, Protocol):
+    """What can be told of a sandbox from outside."""
+
+    def processes(self) -> list[Path]:
+        """Directories in /proc of what is alive in it, as far as they are known."""
+        ...
+
+    def controllers(self) -> set[str]:
+        """Whose cgroups bound it."""
+        ...
+
+
+Acquire = Callable[[ExecutionSpec], Awaitable[Examined]]
 Verdict = tuple[State, str] | None  # None: as it should be
 
 
@@ -57,10 +71,15 @@ class Seen:
 
 async def examine(acquire: Acquire, processes_max: int, *, has_packages: bool = False) -> list[Finding]:
     """One finding for each boundary, in their order. Raises `BackendError` where no sandbox can be made at all."""
+    return list(judge(await observe(acquire, processes_max, has_packages=has_packages)))
+
+
+async def observe(acquire: Acquire, processes_max: int, *, has_packages: bool = False) -> Seen:
+    """Send the programs through. Raises `BackendError` where they don't come back."""
     source = files("python_executor.guest").joinpath("probe.py").read_text()
     outside: list[tuple[set[int], set[str]]] = []
 
-    def look(sandbox: NativeSandbox, output: bytes) -> None:
+    def look(sandbox: Examined, output: bytes) -> None:
         if output.endswith(b"\n"):
             outside.append((_host_uids(sandbox), sandbox.controllers()))
             sandbox.kill()
@@ -69,7 +88,7 @@ async def examine(acquire: Acquire, processes_max: int, *, has_packages: bool = 
     hogged = await _run(acquire, probe_spec(HOG), lambda sandbox, output: None)
     if not outside:
         raise BackendError(f"the probe of the sandbox's boundaries failed: {_error(events)}")
-    seen = Seen(
+    return Seen(
         json.loads(_output(events)),
         *outside[0],
         probe_end=_end(events),
@@ -78,7 +97,6 @@ async def examine(acquire: Acquire, processes_max: int, *, has_packages: bool = 
         processes_max=processes_max,
         has_packages=has_packages,
     )
-    return list(judge(seen))
 
 
 def judge(seen: Seen) -> Iterator[Finding]:
@@ -88,7 +106,7 @@ def judge(seen: Seen) -> Iterator[Finding]:
         yield Finding(boundary, state, words)
 
 
-async def _run(acquire: Acquire, spec: ExecutionSpec, look: Callable[[NativeSandbox, bytes], None]) -> list[Event]:
+async def _run(acquire: Acquire, spec: ExecutionSpec, look: Callable[[Examined, bytes], None]) -> list[Event]:
     """All events of a run; `look` is called at each output with all of it so far."""
     events: list[Event] = []
     sandbox = await acquire(spec)
@@ -130,7 +148,7 @@ def _end(events: list[Event]) -> Exited:
     return end
 
 
-def _host_uids(sandbox: NativeSandbox) -> set[int]:
+def _host_uids(sandbox: Examined) -> set[int]:
     """Of its processes but `pause`, which belongs to the box."""
     uids: set[int] = set()
     for process in sandbox.processes():
