@@ -35,6 +35,7 @@ bench: $(VENV)/installed-for-tests ## measure against bare `python main.py`, and
 	@$(BIN)/python benchmarks/bench.py
 	@$(BIN)/python benchmarks/boundaries.py
 	@$(BIN)/python benchmarks/packages.py
+	@[ $$(id -u) != 0 ] || $(BIN)/python benchmarks/images.py
 
 soak: $(VENV)/installed-for-tests ## 50,000 mixed executions: is every answer right, does anything grow (root, ten minutes)
 	@$(BIN)/python benchmarks/soak.py

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from types import TracebackType
@@ -27,13 +28,16 @@ class ServerFailed(Exception):
 class Server:
     """Listens on a free port of the loopback; on the cores of the thread that starts it."""
 
-    def __init__(self, interpreter: Interpreter, *, pool: int | None = None) -> None:
-        """`pool` is how many sandboxes wait, always; None leaves that to the server."""
+    def __init__(
+        self, interpreter: Interpreter, *, pool: int | None = None, settings: Mapping[str, str] | None = None
+    ) -> None:
+        """`pool` is how many sandboxes wait, always; None leaves that to the server. `settings`: more of its own."""
         version = interpreter.minor_version
         env = {name: value for name, value in os.environ.items() if not name.startswith("PYEXEC_")}
         env |= {"PYEXEC_DEFAULT_PYTHON": version, "PYEXEC_DEFAULT_IMAGE": f"python:{version}-slim"}
         if pool is not None:
             env |= dict.fromkeys(("PYEXEC_POOL_MIN", "PYEXEC_POOL_MAX"), str(pool))
+        env |= {f"PYEXEC_{name}": value for name, value in (settings or {}).items()}
         self._directory = tempfile.TemporaryDirectory()
         self._log = Path(self._directory.name, "log")
         command = [sys.executable, "-m", "python_executor", "serve", "--port", "0", "--data-dir", self._directory.name]

@@ -29,7 +29,7 @@ from ..native.network import Network
 from ..native.selftest import LIMITS, observe
 from ..pool import Pool
 from . import machine
-from .engine import Connection, EngineError, Lives
+from .engine import NOT_FOUND, Connection, EngineError, Lives
 from .images import Images
 from .plan import PROCESSES_MAX, SHARING_RUNTIMES, Image, Kind, Terms, alike
 from .sandbox import DockerSandbox
@@ -191,20 +191,22 @@ class DockerBackend:
         """A container that waits for its spec. Raises `BackendError` and `ImageFailed`."""
         known = self._pythons.get(kind.image.key)
         failure: Exception | None = None
-        for python in (known,) if known else PYTHONS:
+        for python in (known, known) if known else PYTHONS:  # a busy engine may fail to find what is there
             try:
                 sandbox = await self._start(kind, python)
             except EngineError as error:
-                if error.status in (0, 404) or f'"{python}"' not in str(error):
+                if error.status in (0, NOT_FOUND) or f'"{python}"' not in str(error):
                     raise self._as_image_failure(kind, error) from error
                 failure = error
             else:
                 self._pythons[kind.image.key] = python
                 return sandbox
+        if known:
+            raise BackendError(str(failure)) from failure
         raise ImageFailed(f"docker_image {kind.image.name} has no Python: {_short(failure)}") from failure
 
     def _as_image_failure(self, kind: Kind, error: EngineError) -> Exception:
-        if error.status == 404 and "No such image" in str(error):
+        if error.status == NOT_FOUND and "No such image" in str(error):
             self._images.forget()
             return ImageFailed(f"docker_image {kind.image.name} is not there any more: it was removed meanwhile")
         return error
