@@ -310,7 +310,7 @@ def test_a_spec_that_is_cut_ends_the_guest_and_nothing_else(
             try:
                 with monkeypatch.context() as patch, pytest.raises(Gone) as gone:
                     patch.setattr(os, "_exit", exit_instead)
-                    guest["intake"].receive(control)
+                    guest["intake"].receive(guest["intake"].Control(control))
                 assert gone.value.args == (0,)
             finally:
                 control.close_what_came()

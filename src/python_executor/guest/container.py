@@ -16,15 +16,19 @@ PLAIN_MODULES = frozenset(sys.modules) - {"container"}
 import os
 import select
 import signal
-from typing import Any, Dict, List, NoReturn
 
 import frames
 import intake
 import runner
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Dict, List, NoReturn
+
 REPORT_FD = 3
 CONTROL_FD = 4
 SERVER, OUT = 0, 1
+WAITS = 0.05  # seconds after which nobody is in a hurry
 
 
 class Control(intake.Control):
@@ -160,11 +164,12 @@ def main() -> NoReturn:
     signal.signal(signal.SIGCHLD, lambda *_: None)
     kinds = (frames.WORD, frames.OUTPUT, frames.ERRORS, frames.REPORT)
     pipes = {kind: os.pipe() for kind in kinds}
-    runner.warm_up()
     user = os.fork()
     if user == 0:
         try:
             become_user_process([pipes[kind][1] for kind in (frames.OUTPUT, frames.ERRORS, frames.REPORT, frames.WORD)])
+            if not select.select([SERVER], [], [], WAITS)[0]:
+                runner.warm_up()
             intake.serve(Control(), REPORT_FD, PLAIN_MODULES)
         except OSError as error:
             os.write(pipes[frames.WORD][1], frames.FAILED + str(error).encode())

@@ -12,18 +12,22 @@ import marshal
 import os
 import resource
 import signal
-import socket
 import sys
 import time
-from typing import Any, Callable, Dict, FrozenSet, List, NoReturn, Tuple
 
 import environment
 import frames
 import runner
 
+TYPE_CHECKING = False  # without `typing`: what is imported here takes time in each container
+if TYPE_CHECKING:
+    import socket
+    from typing import Any, Callable, Dict, FrozenSet, List, NoReturn, Tuple
+
 START_VARIABLES = ("PYTHON", "LD_", "LC_", "LANG", "MALLOC_", "GLIBC_TUNABLES")
 COPY_CHUNK = 1 << 20
 RECEIVE_SIZE = 1 << 16
+ONE_DESCRIPTOR = 20  # bytes of ancillary data: CMSG_LEN(4)
 
 
 def serve(control: Control, report: int, plain_modules: FrozenSet[str]) -> NoReturn:
@@ -83,7 +87,7 @@ class Control:
     def take(self, length: int) -> bytes:
         """So many bytes. Does not return where the server has given this sandbox up."""
         if not self._received:
-            self._received, rights, _, _ = self._control.recvmsg(RECEIVE_SIZE, socket.CMSG_LEN(4))
+            self._received, rights, _, _ = self._control.recvmsg(RECEIVE_SIZE, ONE_DESCRIPTOR)
             self.fds += [int.from_bytes(data[:4], sys.byteorder) for _, _, data in rights]
         taken, self._received = self._received[:length], self._received[length:]
         if len(taken) < length:

@@ -13,8 +13,8 @@ PLAIN_MODULES = frozenset(sys.modules)  # in a fresh interpreter: what it needed
 if __name__ == "__main__":
     sys.path.insert(0, __file__.rpartition("/")[0])  # PYTHONSAFEPATH may have left it out
 
+import _ast
 import _thread
-import ast
 import atexit
 import builtins
 import gc
@@ -22,9 +22,12 @@ import io
 import os
 import signal
 import types
-from typing import Any, Callable, List, NoReturn, Optional
 
 import frames
+
+TYPE_CHECKING = False  # without `typing`: what is imported here takes time in each container
+if TYPE_CHECKING:
+    from typing import Any, Callable, List, NoReturn, Optional
 
 WORK = "/work"
 FUTURE_FLAGS = 0x1FE0000  # every CO_FUTURE_* of 3.9 to 3.14
@@ -37,6 +40,7 @@ _threads = _thread._count
 
 def warm_up() -> None:
     """Load what the first run would load, while it is still shared by all."""
+    import ast
     import traceback
 
     exec(compile(ast.parse("1 + 1"), "<warm-up>", "exec"), {})
@@ -119,14 +123,14 @@ def execute(path: str, main: types.ModuleType, *, eval_last_expr: bool) -> Optio
     if not eval_last_expr:
         exec(compile(source, path, "exec", dont_inherit=True), vars(main))
         return None
-    tree: Any = compile(source, path, "exec", ast.PyCF_ONLY_AST, dont_inherit=True)  # `ast.parse` has a frame
+    tree: Any = compile(source, path, "exec", _ast.PyCF_ONLY_AST, dont_inherit=True)  # `ast.parse` has a frame
     last = tree.body[-1] if tree.body else None
-    if not isinstance(last, ast.Expr):
+    if not isinstance(last, _ast.Expr):
         exec(compile(tree, path, "exec", dont_inherit=True), vars(main))
         return None
     del tree.body[-1]
     body = compile(tree, path, "exec", dont_inherit=True)
-    expression = compile(ast.Expression(last.value), path, "eval", body.co_flags & FUTURE_FLAGS, dont_inherit=True)
+    expression = compile(_ast.Expression(last.value), path, "eval", body.co_flags & FUTURE_FLAGS, dont_inherit=True)
     exec(body, vars(main))
     held = [eval(expression, vars(main))]
     text = None if held[0] is None else repr(held[0])

@@ -9,7 +9,7 @@ from ..native.cgroups import Hierarchy, find_hierarchies
 
 
 class Counters:
-    """Of one container on this machine, from now on."""
+    """Of one container on this machine."""
 
     def __init__(self, trees: list[Hierarchy]) -> None:
         places = {name: (tree.directory, tree.version) for tree in trees for name in tree.controllers}
@@ -17,6 +17,10 @@ class Counters:
         self._peak = "memory.max_usage_in_bytes" if version == 1 else "memory.peak"
         self._kills = "memory.oom_control" if version == 1 else "memory.events"
         self._cpu, self._cpu_version = places.get("cpuacct") or places["cpu"]
+        self._cpu_before = self._cpu_nanoseconds()
+
+    def begin(self) -> None:
+        """Count from now on; OSError where the container is gone."""
         self._cpu_before = self._cpu_nanoseconds()
 
     def usage(self) -> Usage:

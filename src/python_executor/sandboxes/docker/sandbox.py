@@ -134,6 +134,9 @@ class DockerSandbox:
     async def run(self, spec: ExecutionSpec, emit: Emit) -> None:
         """Run the spec; see `Sandbox.run`."""
         self._emit = emit
+        with suppress(OSError):  # it has just ended
+            if self._counters is not None:
+                self._counters.begin()
         sending = asyncio.create_task(self._send(spec))
         try:
             await self._ended
