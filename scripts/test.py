@@ -1,7 +1,8 @@
 """Runs the checks and the tests in groups, prints the seconds of each, and stops at the first that fails.
 
 `python scripts/test.py [--only GROUP]`, with an interpreter into which both wheels are installed.
-As root, the groups that make sandboxes run a second time as an ordinary user, who has no cgroups and just one uid.
+As root, the groups that make sandboxes run a second time as an ordinary user, who has no cgroups and just one uid, and
+what an API promises a second time in containers, on a Docker Engine of the tests' own. Where that can't be, it says so.
 """
 
 from __future__ import annotations
@@ -18,6 +19,10 @@ from pathlib import Path
 from python_executor.environments.interpreters import find_interpreters
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from tests.support.engine import INSTALL  # noqa: E402
+
 PYTHON = Path(sys.executable)
 ORDINARY_USER = "65534"  # nobody
 TWO_AT_A_TIME = ("--numprocesses", "2")
@@ -75,6 +80,12 @@ def ordinary_user() -> None:
         shutil.rmtree(home)
 
 
+def docker() -> None:
+    """The same promises in containers, then what is the container engine's alone. Root without dockerd is a failure."""
+    run(PYTHON, *PYTEST, "--backend", "docker", "tests/api", *sorted(f"tests/client/{name}" for name in LIVE))
+    run(PYTHON, *PYTEST, "tests/docker")
+
+
 def client_versions() -> None:
     """The client library's own tests on the oldest Python that it promises and on the newest here."""
     found = {interpreter.minor_version: interpreter for interpreter in find_interpreters()}
@@ -108,7 +119,13 @@ GROUPS: dict[str, Callable[[], None]] = {
 }
 if os.geteuid() == 0:
     GROUPS["network"] = pytest("tests/network")
+    GROUPS["docker"] = docker
     GROUPS["ordinary-user"] = ordinary_user
+
+NO_DOCKER = f"""
+!! NOT RUN: the Docker part. Nothing above has tried code in containers: that takes root, and an engine.
+!!          sudo {INSTALL}
+!!          sudo {PYTHON} {ROOT}/scripts/test.py --only docker"""
 
 LONG: dict[str, Callable[[], None]] = {  # need root
     "long fuzzing": lambda: run(PYTHON, *PYTEST, "tests/fuzz", env={"FUZZ_EXAMPLES": "10"}),
@@ -141,6 +158,8 @@ def main() -> int:
     print("\nseconds  group")
     for name, spent in {**seconds, "all": sum(seconds.values())}.items():
         print(f"{spent:7.1f}  {name}")
+    if "docker" not in groups and not options.long:
+        print(NO_DOCKER)
     return 0
 
 

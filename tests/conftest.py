@@ -1,4 +1,7 @@
-"""Fixtures of the suites that speak to a real server: `api`, `client` and `end_to_end`."""
+"""Fixtures of the suites that speak to a real server: `api`, `client` and `end_to_end`.
+
+`--backend docker` has the same tests run in containers, on an engine of the tests' own.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,48 @@ from contextlib import ExitStack
 import pytest
 
 from tests.support.api import Api
+from tests.support.engine import INSTALL, Engine, missing
 from tests.support.server import NOWHERE, ServerProcess
+
+DOCKER, NATIVE = "docker", "native"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Take `--backend`."""
+    parser.addoption("--backend", choices=(NATIVE, DOCKER), default=NATIVE, help="what the servers run code on")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what a container has no answer to."""
+    if config.getoption("backend") == DOCKER:
+        left_out = [item for item in items if item.get_closest_marker("names_interpreter")]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
+
+
+@pytest.fixture(scope="session")
+def engine() -> Iterator[Engine]:
+    """A Docker Engine of the tests' own. What it needs is needed: without it tests fail, they do not skip."""
+    if lacking := missing():
+        pytest.fail(f"the Docker suite lacks {', '.join(lacking)}: run it as root, after {INSTALL}", pytrace=False)
+    with Engine() as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def backend(pytestconfig: pytest.Config) -> str:
+    """What the servers run code on, as results name it."""
+    return pytestconfig.getoption("backend")
+
+
+@pytest.fixture(scope="session")
+def backend_settings(backend: str, request: pytest.FixtureRequest) -> dict[str, object]:
+    """The settings of a server that has it."""
+    if backend == NATIVE:
+        return {}
+    engine: Engine = request.getfixturevalue("engine")
+    engine.load("python:3.11-slim")  # the default
+    return {"backend": DOCKER, "docker_socket": engine.socket}
 
 
 @pytest.fixture(scope="session")
@@ -18,9 +62,11 @@ def index_url() -> str:
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory, index_url: str) -> Iterator[ServerProcess]:
+def server(
+    tmp_path_factory: pytest.TempPathFactory, index_url: str, backend_settings: dict[str, object]
+) -> Iterator[ServerProcess]:
     """One server with the default settings for the whole run."""
-    process = ServerProcess(tmp_path_factory.mktemp("server"), index_url=index_url)
+    process = ServerProcess(tmp_path_factory.mktemp("server"), index_url=index_url, **backend_settings)
     process.start()
     yield process
     process.stop()
@@ -33,12 +79,14 @@ def server_url(server: ServerProcess) -> str:
 
 
 @pytest.fixture
-def start_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., ServerProcess]]:
+def start_server(
+    tmp_path_factory: pytest.TempPathFactory, backend_settings: dict[str, object]
+) -> Iterator[Callable[..., ServerProcess]]:
     """Starts servers of a test's own: `start_server(api_key="secret", queue_max=1).url`."""
     with ExitStack() as stack:
 
         def start(**settings: object) -> ServerProcess:
-            process = ServerProcess(tmp_path_factory.mktemp("own-server"), **settings)
+            process = ServerProcess(tmp_path_factory.mktemp("own-server"), **{**backend_settings, **settings})
             stack.callback(process.stop)
             process.start()
             return process

@@ -154,3 +154,11 @@ def test_files_larger_than_the_disk_are_a_400(api: Api) -> None:
     files = {**MAIN, "data": bytes(3 << 20)}
     assert_error(api.post_exec(files, {"config": {"disk_mb": 2}}), 400, "invalid_request", "disk_mb")
     assert api.run(files, config={"disk_mb": 4})["stdout"] == "ran\n"
+
+
+@pytest.mark.parametrize(
+    ("config", "most"), [({"disk_mb": 1}, 1 << 20), ({"disk_mb": 2}, 2 << 20), ({"memory_mb": 9}, 9 << 19)]
+)
+def test_files_may_take_all_of_the_disk(api: Api, config: dict[str, int], most: int) -> None:
+    files = {**MAIN, "data": bytes(most - 4096)}  # a file takes whole pages
+    assert api.run(files, config=config)["stdout"] == "ran\n"

@@ -89,6 +89,7 @@ def test_a_repr_that_raises_is_the_codes_own_failure(api: Api) -> None:
     assert "ValueError" in result["stderr"]
 
 
+@pytest.mark.names_interpreter
 def test_an_interpreter_may_be_chosen(api: Api) -> None:
     document = api.get("/docs/doc.json").json()
     versions = document["components"]["schemas"]["EvalRequest"]["properties"]["python_version"]["enum"]
@@ -98,6 +99,7 @@ def test_an_interpreter_may_be_chosen(api: Api) -> None:
         assert result["python"].startswith(f"{version}.")
 
 
+@pytest.mark.names_interpreter
 @pytest.mark.parametrize("version", ["2.7", "3", "3.99", "python3", "3.12.1.0"])
 def test_an_interpreter_that_is_not_there_is_a_400_that_lists_those_that_are(api: Api, version: str) -> None:
     there = api.eval("1")["python"]

@@ -87,6 +87,7 @@ def test_commands_are_on_the_same_clock(api: Api) -> None:
     assert (result["termination"], result["exit_code"], result["stdout"]) == ("timeout", 124, "soon\n")
 
 
+@pytest.mark.names_interpreter
 @pytest.mark.parametrize("suffix", ["", "-slim", "-slim-bookworm"])
 def test_an_image_name_means_an_interpreter(api: Api, suffix: str) -> None:
     minor = ".".join(api.eval("1")["python"].split(".")[:2])

@@ -137,6 +137,18 @@ print(socket.create_connection(("127.0.0.1", 8080)).recv(10).decode())
     assert _printed(api, code) == "hello"
 
 
+def test_a_server_on_every_address_of_localhost_works_inside(api: Api) -> None:
+    code = """
+import asyncio
+async def main():
+    async with await asyncio.start_server(lambda reader, writer: writer.close(), "localhost", 8080):
+        for address in ("localhost", "127.0.0.1"):
+            print(await (await asyncio.open_connection(address, 8080))[0].read())
+asyncio.run(main())
+"""
+    assert _printed(api, code) == "b''\nb''"
+
+
 @pytest.mark.parametrize(
     "address", ["('1.1.1.1', 80)", "('8.8.8.8', 53)", "('169.254.169.254', 80)", "('10.0.0.1', 22)"]
 )

@@ -1,19 +1,14 @@
-"""One Docker Engine for the whole run, with every image."""
+"""The engine of the tests, here with every image."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
-from tests.support.engine import IMAGES, INSTALL, Engine, missing
+from tests.support.engine import IMAGES, Engine
 
 
 @pytest.fixture(scope="session")
-def engine() -> Iterator[Engine]:
-    """A Docker Engine of the tests' own. What it needs is needed: without it tests fail, they do not skip."""
-    if lacking := missing():
-        pytest.fail(f"the Docker suite lacks {', '.join(lacking)}: run it as root, after {INSTALL}", pytrace=False)
-    with Engine() as made:
-        made.load(*IMAGES)
-        yield made
+def engine(engine: Engine) -> Engine:
+    """The same for the whole run."""
+    engine.load(*IMAGES)
+    return engine

@@ -31,7 +31,7 @@ from ..pool import Pool
 from . import machine
 from .engine import NOT_FOUND, Connection, EngineError, Lives
 from .images import Images
-from .plan import PROCESSES_MAX, SHARING_RUNTIMES, Image, Kind, Terms, alike
+from .plan import PROCESSES_MAX, SHARING_RUNTIMES, Image, Kind, Terms, alike, kind_of
 from .sandbox import DockerSandbox
 from .selftest import MAY_BE_WEAKER_HERE, judge
 
@@ -155,7 +155,7 @@ class DockerBackend:
     async def acquire(self, spec: ExecutionSpec, _environment: Environment | None = None) -> DockerSandbox:
         """One that waits, else one made now; see `Backend.acquire`."""
         image = await self._images.find(spec.image)
-        kind = self._kind(image, spec)
+        kind = kind_of(image, spec, self._runtime(spec), root_commands=self._root_commands)
         sandbox = await (self._pool(kind).take() if self._is_default(kind) else self._make(kind))
         if spec.network:
             await self._attach(sandbox)
@@ -172,13 +172,9 @@ class DockerBackend:
 
     # --- containers ---
 
-    def _kind(self, image: Image, spec: ExecutionSpec) -> Kind:
-        as_root = self._root_commands and bool(spec.pre_commands)
-        return Kind(image, self._runtime(spec), alike(spec.limits), as_root)
-
     def _is_default(self, kind: Kind) -> bool:
         """Whether another request may want the same, as most want no limits of their own."""
-        return not kind.as_root and kind.limits == alike(self._limits)
+        return not kind.as_root and not kind.given and kind.limits == alike(self._limits)
 
     def _pool(self, kind: Kind) -> Pool[DockerSandbox]:
         """Of containers of this kind, which is in use now."""
@@ -201,8 +197,8 @@ class DockerBackend:
             else:
                 self._pythons[kind.image.key] = python
                 return sandbox
-        if known:
-            raise BackendError(str(failure)) from failure
+        if known and failure:
+            raise failure
         raise ImageFailed(f"docker_image {kind.image.name} has no Python: {_short(failure)}") from failure
 
     def _as_image_failure(self, kind: Kind, error: EngineError) -> Exception:
@@ -230,7 +226,10 @@ class DockerBackend:
     def _terms(self) -> Terms:
         connection = self._connection
         return Terms(
-            connection.lives.labels, tuple(self._network.policy.nameservers), default_seccomp=connection.is_podman
+            connection.lives.labels,
+            tuple(self._network.policy.nameservers),
+            default_seccomp=connection.is_podman,
+            has_ipv6=machine.has_ipv6(),
         )
 
     def _gone(self, sandbox: DockerSandbox) -> None:

@@ -12,3 +12,8 @@ def is_memory_short(meminfo: Path = Path("/proc/meminfo")) -> bool:
     fields = dict(line.split(":", 1) for line in meminfo.read_text().splitlines())
     total, available = (int(fields[name].split()[0]) for name in ("MemTotal", "MemAvailable"))
     return available < total / SPARE_PART
+
+
+def has_ipv6() -> bool:
+    """Whether its kernel knows of IPv6: one that does not has no switch for it."""
+    return Path("/proc/sys/net/ipv6").exists()

@@ -1,8 +1,8 @@
 """What a container is made of, as data: the body of the engine's `POST /containers/create`.
 
 Whatever the image says of how it is to be run (entrypoint, user root, ports, volumes, health checks) is not asked. All
-that may be written to lives in memory, in file systems of a size: `/work` has most of what the limits leave to files,
-`/tmp` and `/dev/shm` the rest. Nothing of the host is mounted.
+that may be written to lives in memory, in file systems of a size: `/work` has the request's own files, and most of what
+the limits leave beside them; `/tmp` and `/dev/shm` have the rest. Nothing of the host is mounted.
 """
 
 from __future__ import annotations
@@ -15,18 +15,19 @@ from ipaddress import IPv4Address
 from typing import Any
 
 from ...guest import frames
-from ...model.spec import MEBIBYTE, Limits
+from ...model.spec import MEBIBYTE, PAGE, ExecutionSpec, Limits
 from . import seccomp
 
 USER_ID = 1000
 PROCESSES_MAX = 256
 OPEN_FILES = 1024
-INODES = 65_536
+INODES = 1 << 17  # more than a request may have of files and directories
 OWNER_LABEL = "python-executor.owner"  # the data directory whose server made it
 LIFE_LABEL = "python-executor.life"  # and which run of that server
 GUEST_BYTES = 16 * MEBIBYTE  # of memory for PID 1, on top of the limit
 KERNEL_BYTES = 64 * MEBIBYTE  # for a runtime that brings a kernel of its own along, which is charged to the container
 SHARING_RUNTIMES = ("runc", "crun")  # those whose containers have the machine's kernel
+GUEST_DISK = 256 * 1024  # bytes for its files
 TMP_PART, SHM_PART = 4, 16  # of what files may take: a quarter, a sixteenth
 ROOT_CAPABILITIES = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "SETGID", "SETUID")  # for apt-get
 _GUEST_FILES = ("container.py", "environment.py", "frames.py", "intake.py", "runner.py")
@@ -69,6 +70,7 @@ class Kind:
     runtime: str
     limits: Limits  # whose time does not matter
     as_root: bool = False  # whether commands run as root before the code
+    given: int = 0  # bytes of the request's files, where they are more than half of what /work has by default
 
     @property
     def has_own_kernel(self) -> bool:
@@ -82,9 +84,21 @@ class Kind:
         return self.limits.memory_mb * MEBIBYTE + GUEST_BYTES + own
 
 
+def kind_of(image: Image, spec: ExecutionSpec, runtime: str, *, root_commands: bool) -> Kind:
+    """The container that a spec takes."""
+    given, usual = spec.tree.total_bytes, _file_systems(spec.limits)["/work"]
+    return Kind(
+        image,
+        runtime,
+        alike(spec.limits),
+        as_root=root_commands and bool(spec.pre_commands),
+        given=given if given > usual // 2 else 0,
+    )
+
+
 def alike(limits: Limits) -> Limits:
     """What of the limits a container has to be made for: not how long it runs, nor how the rest was come by."""
-    return replace(limits, timeout_seconds=0, disk_mb=limits.file_system_bytes // MEBIBYTE)
+    return replace(limits, timeout_seconds=0, disk_mb=-(-limits.file_system_bytes // MEBIBYTE))
 
 
 @cache
@@ -102,6 +116,7 @@ class Terms:
     labels: dict[str, str]
     nameservers: tuple[IPv4Address, ...]
     default_seccomp: bool = False  # for an engine that takes a profile only as a file of its own
+    has_ipv6: bool = False  # whether the kernel knows of it
 
 
 def container(kind: Kind, python: str, terms: Terms) -> dict[str, Any]:
@@ -134,12 +149,13 @@ def user_of(image: Image) -> str:
 
 
 def _host_config(kind: Kind, terms: Terms) -> dict[str, Any]:
-    limits, sizes = kind.limits, _file_systems(kind.limits)
+    limits, sizes = kind.limits, _file_systems(kind.limits, kind.given)
     memory = kind.memory_bytes
     profile = [] if terms.default_seccomp else [f"seccomp={seccomp.profile()}"]
     return {
         "NetworkMode": "none",
         "Dns": [str(address) for address in terms.nameservers],
+        "Sysctls": {"net.ipv6.conf.lo.disable_ipv6": "0"} if terms.has_ipv6 else {},  # localhost is ::1, too
         "IpcMode": "private",
         "CgroupnsMode": "private",
         "ReadonlyRootfs": not kind.as_root,
@@ -178,8 +194,9 @@ def _owner(kind: Kind) -> str:
     return f",uid={user},gid={group if group.isdecimal() else user}" if user.isdecimal() else ""
 
 
-def _file_systems(limits: Limits) -> dict[str, int]:
-    """Bytes of each; together what the limits leave to files."""
-    size = limits.file_system_bytes
-    tmp, shm, guest = size // TMP_PART, size // SHM_PART, 256 * 1024
-    return {"/work": size - tmp - shm - guest, "/tmp": tmp, "/dev/shm": shm, "/guest": guest}  # noqa: S108
+def _file_systems(limits: Limits, given: int = 0) -> dict[str, int]:
+    """Bytes of each; together what the limits leave to files, but for the little that each has in any case."""
+    size = limits.file_system_bytes - given
+    tmp, shm = max(size // TMP_PART, PAGE), max(size // SHM_PART, PAGE)  # to tmpfs, nothing is no limit
+    work = given + max(size - tmp - shm - GUEST_DISK, 0)
+    return {"/work": work, "/tmp": tmp, "/dev/shm": shm, "/guest": GUEST_DISK}  # noqa: S108
