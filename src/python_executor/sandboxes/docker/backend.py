@@ -70,7 +70,11 @@ class DockerBackend:
         self._insecure_allow = insecure_allow
         self._is_required = is_required
         self._connection = Connection(
-            address, Lives(owner, is_only=is_only), on_oom=self._on_oom, on_images=self._on_images
+            address,
+            Lives(owner, is_only=is_only),
+            insecure_allow=insecure_allow,
+            on_oom=self._on_oom,
+            on_images=self._on_images,
         )
         self._images = Images(lambda: self._connection, pull_timeout)
         self._pools: dict[Kind, Pool[DockerSandbox]] = {}  # the longest unused first
@@ -228,7 +232,7 @@ class DockerBackend:
         return Terms(
             connection.lives.labels,
             tuple(self._network.policy.nameservers),
-            default_seccomp=connection.is_podman,
+            is_podman=connection.is_podman,
             has_ipv6=machine.has_ipv6(),
         )
 

@@ -30,7 +30,10 @@ NOT_FOUND, CONFLICT, NOT_MODIFIED = 404, 409, 304
 INSTALL = (
     "install Docker (Debian's docker.io) or Podman and start it, or name its socket with DOCKER_SOCKET (docs/images.md)"
 )
+UNFIT = 1  # in place of a status: it answers, and is not taken
+MUST_BE_BOUND = {"memory": "memory", "processes": "pids"}  # boundaries, by the controllers that they need
 CONTROLLERS = {"memory": "MemoryLimit", "pids": "PidsLimit", "cpu": "CpuCfsQuota"}  # as the engine calls their limits
+ENDING = "container state improper"  # Podman's word, with status 500, where its process ends just now
 IMAGE_EVENTS = ["delete", "import", "load", "pull", "tag", "untag"]
 log = structlog.get_logger()
 
@@ -84,11 +87,13 @@ class Connection:
         setting: str | None,
         lives: Lives,
         *,
+        insecure_allow: frozenset[str],
         on_oom: Callable[[str], None],
         on_images: Callable[[], None],
     ) -> None:
         self._setting = setting
         self.lives = lives
+        self._insecure_allow = insecure_allow
         self._on_oom, self._on_images = on_oom, on_images
         self._docker: aiodocker.Docker | None = None
         self._following: asyncio.Task[None] | None = None  # from start() to close()
@@ -195,8 +200,8 @@ class Connection:
                     self.state = Engine("", f"no container engine was found: {INSTALL}")
                 else:
                     await self._follow(address)
-            except BackendError as error:
-                self._go_away(address or "", str(error))
+            except EngineError as error:
+                self._go_away(address or "", str(error) if error.status else f"{error}: {INSTALL}")
             except Exception as error:
                 log.error("the engine's events could not be followed", failure=repr(error))
                 self._go_away(address or "", f"the engine at {address} does not answer as an engine would")
@@ -206,8 +211,17 @@ class Connection:
     def _go_away(self, address: str, why: str) -> None:
         if self.state.unavailable is None:
             log.warning("the container engine is away", reason=why)
-        self.state = Engine(address, f"{why}: {INSTALL}")
+        self.state = Engine(address, why)
         self._on_images()
+
+    def _refuse(self, address: str, unbounded: list[str]) -> None:
+        """An engine whose containers could take all of the machine is as good as none."""
+        if unbounded:
+            raise EngineError(
+                status=UNFIT,
+                message=f"the engine at {address} can't limit the {' and '.join(unbounded)} of containers: "
+                "give it cgroups (docs/containers.md), or accept that with --insecure-allow {','.join(unbounded)}",
+            )
 
     async def _follow(self, address: str) -> None:
         """Connect, and hear what happens there until it goes away. Raises `BackendError`."""
@@ -216,9 +230,11 @@ class Connection:
         with _told(f"the engine at {address} does not answer"):
             async with asyncio.timeout(REQUEST_TIMEOUT):
                 version, info = await docker.version(), await docker.system.info()
+        self.controllers = _controllers(info)
+        if unbounded := [name for name, key in MUST_BE_BOUND.items() if key not in self.controllers]:
+            self._refuse(address, [name for name in unbounded if name not in self._insecure_allow])
         state = _describe(address, version, info)
         self.is_podman = "podman" in state.name.lower()
-        self.controllers = frozenset(name for name, key in CONTROLLERS.items() if info.get(key))
         self.connections += 1
         await self._sweep()
         events = docker.events.subscribe(create_task=False)  # type: ignore[no-untyped-call]
@@ -264,7 +280,7 @@ class Connection:
                 except aiodocker.DockerError as error:
                     if error.status == NOT_FOUND:
                         return
-                    if error.status != CONFLICT:
+                    if error.status != CONFLICT and ENDING not in str(error.message):
                         raise
                     await asyncio.sleep(0.05)  # somebody else is at it
                 else:
@@ -290,13 +306,24 @@ def _describe(address: str, version: Mapping[str, Any], info: Mapping[str, Any])
     kind = "Podman" if any("podman" in name.lower() for name in components) else "Docker"
     first = str(info.get("DefaultRuntime") or "runc")
     others = sorted(name for name in info.get("Runtimes") or {} if not name.startswith("io.containerd."))
-    options = [str(option) for option in info.get("SecurityOptions") or []]
     return Engine(
         address,
         name=f"{kind} {version.get('Version', '?')}",
         runtimes=(first, *(name for name in others if name != first)),
-        is_rootless=any("rootless" in option for option in options),
+        is_rootless=_is_rootless(info),
     )
+
+
+def _is_rootless(info: Mapping[str, Any]) -> bool:
+    options = [str(option) for option in info.get("SecurityOptions") or []]
+    return bool(info.get("Rootless")) or any("rootless" in option for option in options)  # Podman's word, and Docker's
+
+
+def _controllers(info: Mapping[str, Any]) -> frozenset[str]:
+    """Whose limits hold; with cgroup v1 none for who is rootless, whatever Podman says."""
+    if _is_rootless(info) and str(info.get("CgroupVersion")) == "1":
+        return frozenset()
+    return frozenset(name for name, key in CONTROLLERS.items() if info.get(key))
 
 
 @contextmanager

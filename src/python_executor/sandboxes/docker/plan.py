@@ -115,7 +115,7 @@ class Terms:
 
     labels: dict[str, str]
     nameservers: tuple[IPv4Address, ...]
-    default_seccomp: bool = False  # for an engine that takes a profile only as a file of its own
+    is_podman: bool = False  # which takes a profile as a file of its own only, and knows fewer options of tmpfs
     has_ipv6: bool = False  # whether the kernel knows of it
 
 
@@ -136,7 +136,7 @@ def container(kind: Kind, python: str, terms: Terms) -> dict[str, Any]:
         "OpenStdin": True,
         "StdinOnce": True,
         "StopSignal": "SIGKILL",
-        "Healthcheck": {"Test": ["NONE"]},
+        **({} if terms.is_podman else {"Healthcheck": {"Test": ["NONE"]}}),  # there, even none is a timer of systemd's
         "HostConfig": _host_config(kind, terms),
     }
 
@@ -151,7 +151,8 @@ def user_of(image: Image) -> str:
 def _host_config(kind: Kind, terms: Terms) -> dict[str, Any]:
     limits, sizes = kind.limits, _file_systems(kind.limits, kind.given)
     memory = kind.memory_bytes
-    profile = [] if terms.default_seccomp else [f"seccomp={seccomp.profile()}"]
+    more = ",notmpcopyup" if terms.is_podman else f",nr_inodes={INODES}{_owner(kind)}"
+    profile = [] if terms.is_podman else [f"seccomp={seccomp.profile()}"]
     return {
         "NetworkMode": "none",
         "Dns": [str(address) for address in terms.nameservers],
@@ -175,7 +176,10 @@ def _host_config(kind: Kind, terms: Terms) -> dict[str, Any]:
             {"Name": "core", "Soft": 0, "Hard": 0},
         ],
         "ShmSize": sizes["/dev/shm"],  # noqa: S108
-        "Tmpfs": {path: f"{_TMPFS},size={sizes[path]}{_owner(kind)}" for path in _WRITABLE},
+        "Tmpfs": {
+            **{path: f"{_TMPFS},size={sizes[path]}{more}" for path in _WRITABLE},
+            **(_PODMANS_OWN if terms.is_podman and not kind.as_root else {}),
+        },
         "Mounts": [
             {"Type": "volume", "Target": path, "ReadOnly": True} for path in kind.image.volumes if path not in sizes
         ],
@@ -185,7 +189,11 @@ def _host_config(kind: Kind, terms: Terms) -> dict[str, Any]:
 
 
 _WRITABLE = ("/work", "/tmp", "/guest")  # noqa: S108
-_TMPFS = f"rw,exec,nosuid,nodev,mode=1777,nr_inodes={INODES}"
+_TMPFS = "rw,exec,nosuid,nodev,mode=1777"  # Podman has no number of inodes: there memory alone bounds them
+_PODMANS_OWN = dict.fromkeys(  # which it adds to a read-only root, writable and of any size
+    ("/run", "/var/tmp"),  # noqa: S108
+    "ro,nosuid,nodev,notmpcopyup,size=4096",
+)
 
 
 def _owner(kind: Kind) -> str:

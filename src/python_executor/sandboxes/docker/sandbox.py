@@ -241,7 +241,7 @@ class DockerSandbox:
 
     async def _ask_for_usage(self) -> Usage:
         """As the engine has it, which takes it up to a second, and that may be too long."""
-        with suppress(TimeoutError, EngineError):
+        with suppress(TimeoutError, EngineError, AttributeError, TypeError, ValueError):  # Podman has other shapes
             async with asyncio.timeout(STATS_PATIENCE):
                 return _usage(await self._engine.stats(self.name))
         return Usage()

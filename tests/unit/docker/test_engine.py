@@ -1,0 +1,39 @@
+"""What an engine says of itself, and which engines are not taken."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from python_executor.sandboxes.docker.engine import _controllers, _describe
+
+DOCKER: dict[str, Any] = {
+    "MemoryLimit": True,
+    "PidsLimit": True,
+    "CpuCfsQuota": True,
+    "CgroupVersion": "1",
+    "SecurityOptions": ["name=seccomp,profile=default"],
+    "DefaultRuntime": "runc",
+    "Runtimes": {"runsc": {}, "runc": {}, "io.containerd.runc.v2": {}},
+}
+
+
+@pytest.mark.parametrize(
+    ("change", "bound"),
+    [
+        ({}, {"memory", "pids", "cpu"}),
+        ({"PidsLimit": False}, {"memory", "cpu"}),
+        ({"SecurityOptions": ["name=rootless"]}, set()),
+        ({"Rootless": True}, set()),
+        ({"Rootless": True, "CgroupVersion": "2"}, {"memory", "pids", "cpu"}),
+    ],
+)
+def test_limits_count_only_where_the_engine_has_them(change: dict[str, Any], bound: set[str]) -> None:
+    assert _controllers({**DOCKER, **change}) == bound
+
+
+def test_it_is_shown_with_its_runtimes_the_default_first() -> None:
+    engine = _describe("unix:///x", {"Version": "20.10", "Components": [{"Name": "Engine"}]}, DOCKER)
+    assert (engine.name, engine.runtimes, engine.unavailable) == ("Docker 20.10", ("runc", "runsc"), None)
+    assert _describe("unix:///x", {"Components": [{"Name": "Podman Engine"}]}, {}).name == "Podman ?"
