@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from python_executor.sandboxes.docker.engine import _controllers, _describe
+from python_executor.sandboxes.docker.engine import Connection, EngineError, Lives, _controllers, _describe
 
 DOCKER: dict[str, Any] = {
     "MemoryLimit": True,
@@ -37,3 +37,17 @@ def test_it_is_shown_with_its_runtimes_the_default_first() -> None:
     engine = _describe("unix:///x", {"Version": "20.10", "Components": [{"Name": "Engine"}]}, DOCKER)
     assert (engine.name, engine.runtimes, engine.unavailable) == ("Docker 20.10", ("runc", "runsc"), None)
     assert _describe("unix:///x", {"Components": [{"Name": "Podman Engine"}]}, {}).name == "Podman ?"
+
+
+def test_an_engine_that_bounds_nothing_is_refused_by_name_unless_that_is_accepted() -> None:
+    def connection(*accepted: str) -> Connection:
+        lives = Lives("a", is_only=True)
+        return Connection(
+            None, lives, insecure_allow=frozenset(accepted), on_oom=lambda _: None, on_images=lambda: None
+        )
+
+    with pytest.raises(EngineError, match="can't limit the memory and processes .* --insecure-allow memory,processes"):
+        connection()._check_bounds("unix:///x")
+    with pytest.raises(EngineError, match="can't limit the processes of"):
+        connection("memory")._check_bounds("unix:///x")
+    connection("memory", "processes")._check_bounds("unix:///x")

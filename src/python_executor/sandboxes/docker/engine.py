@@ -214,13 +214,15 @@ class Connection:
         self.state = Engine(address, why)
         self._on_images()
 
-    def _refuse(self, address: str, unbounded: list[str]) -> None:
+    def _check_bounds(self, address: str) -> None:
         """An engine whose containers could take all of the machine is as good as none."""
+        unbounded = [name for name, controller in MUST_BE_BOUND.items() if controller not in self.controllers]
+        unbounded = [name for name in unbounded if name not in self._insecure_allow]
         if unbounded:
             raise EngineError(
                 status=UNFIT,
                 message=f"the engine at {address} can't limit the {' and '.join(unbounded)} of containers: "
-                "give it cgroups (docs/containers.md), or accept that with --insecure-allow {','.join(unbounded)}",
+                f"give it cgroups (docs/containers.md), or accept that with --insecure-allow {','.join(unbounded)}",
             )
 
     async def _follow(self, address: str) -> None:
@@ -231,8 +233,7 @@ class Connection:
             async with asyncio.timeout(REQUEST_TIMEOUT):
                 version, info = await docker.version(), await docker.system.info()
         self.controllers = _controllers(info)
-        if unbounded := [name for name, key in MUST_BE_BOUND.items() if key not in self.controllers]:
-            self._refuse(address, [name for name in unbounded if name not in self._insecure_allow])
+        self._check_bounds(address)
         state = _describe(address, version, info)
         self.is_podman = "podman" in state.name.lower()
         self.connections += 1
