@@ -46,7 +46,7 @@ def test_an_engine_that_bounds_nothing_is_refused_by_name_unless_that_is_accepte
             None, lives, insecure_allow=frozenset(accepted), on_oom=lambda _: None, on_images=lambda: None
         )
 
-    with pytest.raises(EngineError, match="can't limit the memory and processes .* --insecure-allow memory,processes"):
+    with pytest.raises(EngineError, match=r"can't limit the memory and processes .* --insecure-allow memory,processes"):
         connection()._check_bounds("unix:///x")
     with pytest.raises(EngineError, match="can't limit the processes of"):
         connection("memory")._check_bounds("unix:///x")
