@@ -113,3 +113,8 @@ def test_a_kernel_of_its_own_need_not_be_like_the_machines() -> None:
     assert states(replace(SEEN, inside=inside), has_own_kernel=True) == {"processes": State.WEAKER}
     inside["interfaces"] = ["eth0", "lo"]
     assert states(replace(SEEN, inside=inside), has_own_kernel=True)["network-namespace"] is State.MISSING
+
+
+def test_what_is_counted_elsewhere_is_weaker() -> None:
+    unknown = Exited(137, Termination.SIGNALED, Usage())
+    assert states(replace(SEEN, probe_end=unknown))["usage"] is State.WEAKER

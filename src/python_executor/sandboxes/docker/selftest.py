@@ -84,6 +84,15 @@ def _disk(seen: Seen) -> Verdict:
     return None
 
 
+def _usage(seen: Seen) -> Verdict:
+    if not seen.probe_end.usage.cpu_ms:
+        return (
+            State.WEAKER,
+            "the engine's processes are not to be found from here: it is asked, and may not know in time",
+        )
+    return native.CHECKS["usage"](seen)
+
+
 def _own_processes(seen: Seen) -> Verdict:
     if "pids" in seen.controllers:
         return State.WEAKER, "the limit bounds what its kernel takes of the machine, not what it counts itself"
@@ -109,6 +118,7 @@ _CHECKS: dict[str, Callable[[Seen], Verdict]] = {
     "devices": _devices,
     "environment": _environment,
     "disk": _disk,
+    "usage": _usage,
 }
 _OWN_KERNEL: dict[str, Callable[[Seen], Verdict]] = {
     **dict.fromkeys(("user-namespace", "host-uid", "no-new-privileges", "seccomp", "ipc-namespace"), _fine),
