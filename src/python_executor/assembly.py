@@ -34,7 +34,7 @@ from .storage.base import Store
 from .storage.sqlite import SqliteStore
 
 log = structlog.get_logger()
-ENVIRONMENTS, NAMED, OWNER = "environments", "named", "owner"  # in the data directory
+ENVIRONMENTS, NAMED, OWNER, SECCOMP = "environments", "named", "owner", "seccomp.json"  # in the data directory
 
 
 def native_backend(
@@ -66,6 +66,7 @@ def docker_backend(settings: Settings, *, is_only: bool) -> DockerBackend:
         egress=EgressPolicy(settings.egress_allow, settings.dns_servers),
         root_commands=settings.root_commands,
         insecure_allow=settings.insecure_allow,
+        profile=settings.data_dir.absolute() / SECCOMP,
         is_required=settings.backend == "docker",
     )
 

@@ -23,7 +23,7 @@ def kind(limits: Limits, size: int = 0) -> Kind:
 
 def sizes(limits: Limits, size: int = 0) -> dict[str, int]:
     """Bytes of each file system that may be written to."""
-    host = container(kind(limits, size), "python3", Terms({}, ()))["HostConfig"]
+    host = container(kind(limits, size), "python3", Terms({}, (), ""))["HostConfig"]
     options = {path: dict(word.partition("=")[::2] for word in text.split(",")) for path, text in host["Tmpfs"].items()}
     return {"/dev/shm": host["ShmSize"], **{path: int(option["size"]) for path, option in options.items()}}
 
@@ -64,5 +64,5 @@ def test_there_may_be_as_many_files_as_a_request_may_bring() -> None:
 
 @pytest.mark.parametrize("has_ipv6", [True, False])
 def test_localhost_has_both_addresses_where_the_kernel_knows_both(has_ipv6: bool) -> None:
-    host = container(kind(limits()), "python3", Terms({}, (), has_ipv6=has_ipv6))["HostConfig"]
+    host = container(kind(limits()), "python3", Terms({}, (), "", has_ipv6=has_ipv6))["HostConfig"]
     assert host["Sysctls"] == ({"net.ipv6.conf.lo.disable_ipv6": "0"} if has_ipv6 else {})

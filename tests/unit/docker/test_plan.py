@@ -25,7 +25,7 @@ from python_executor.sandboxes.docker.plan import (
 
 LIMITS = Limits(timeout_seconds=10, memory_mb=512, disk_mb=256, cpu_shares=2048, cpus=1.5)
 IMAGE = Image("python:3.11-slim", "sha256:abc", "")
-TERMS = Terms({"python-executor.owner": "me"}, (IPv4Address("10.0.2.3"),))
+TERMS = Terms({"python-executor.owner": "me"}, (IPv4Address("10.0.2.3"),), '{"defaultAction": "SCMP_ACT_ERRNO"}')
 
 
 def body(kind: Kind | None = None, terms: Terms = TERMS) -> dict[str, Any]:

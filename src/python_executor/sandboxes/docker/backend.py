@@ -7,6 +7,7 @@ import secrets
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from pathlib import Path
 
 import structlog
 
@@ -28,7 +29,7 @@ from ..native.identities import choose_identities
 from ..native.network import Network
 from ..native.selftest import LIMITS, observe
 from ..pool import Pool
-from . import machine
+from . import machine, seccomp
 from .engine import NOT_FOUND, Connection, EngineError, Lives
 from .images import Images
 from .plan import PROCESSES_MAX, SHARING_RUNTIMES, Image, Kind, Terms, alike, kind_of
@@ -61,6 +62,7 @@ class DockerBackend:
         egress: EgressPolicy,
         root_commands: bool,
         insecure_allow: frozenset[str],
+        profile: Path,
         is_required: bool,
     ) -> None:
         self._limits = default_limits
@@ -68,6 +70,7 @@ class DockerBackend:
         self._network = Network(egress, choose_identities())
         self._root_commands = root_commands
         self._insecure_allow = insecure_allow
+        self._profile = profile
         self._is_required = is_required
         self._connection = Connection(
             address,
@@ -232,9 +235,21 @@ class DockerBackend:
         return Terms(
             connection.lives.labels,
             tuple(self._network.policy.nameservers),
+            seccomp=self._profile_file() if connection.is_podman else seccomp.profile(),
             is_podman=connection.is_podman,
             has_ipv6=machine.has_ipv6(),
         )
+
+    def _profile_file(self) -> str:
+        """Where Podman reads the profile, which it does not take otherwise. Raises `BackendError`."""
+        try:
+            if not self._profile.exists() or self._profile.read_text() != seccomp.profile():
+                new = self._profile.with_suffix(f".{secrets.token_hex(4)}")
+                new.write_text(seccomp.profile())
+                new.replace(self._profile)
+        except OSError as error:
+            raise BackendError(f"Podman's seccomp profile can't be written to {self._profile}: {error}") from error
+        return str(self._profile)
 
     def _gone(self, sandbox: DockerSandbox) -> None:
         self._sandboxes.pop(sandbox.name, None)

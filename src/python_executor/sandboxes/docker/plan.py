@@ -16,7 +16,6 @@ from typing import Any
 
 from ...guest import frames
 from ...model.spec import MEBIBYTE, PAGE, ExecutionSpec, Limits
-from . import seccomp
 
 USER_ID = 1000
 PROCESSES_MAX = 256
@@ -115,7 +114,8 @@ class Terms:
 
     labels: dict[str, str]
     nameservers: tuple[IPv4Address, ...]
-    is_podman: bool = False  # which takes a profile as a file of its own only, and knows fewer options of tmpfs
+    seccomp: str  # the profile, or for Podman the path of a file that holds it
+    is_podman: bool = False  # which knows fewer options of tmpfs
     has_ipv6: bool = False  # whether the kernel knows of it
 
 
@@ -152,7 +152,6 @@ def _host_config(kind: Kind, terms: Terms) -> dict[str, Any]:
     limits, sizes = kind.limits, _file_systems(kind.limits, kind.given)
     memory = kind.memory_bytes
     more = ",notmpcopyup" if terms.is_podman else f",nr_inodes={INODES}{_owner(kind)}"
-    profile = [] if terms.is_podman else [f"seccomp={seccomp.profile()}"]
     return {
         "NetworkMode": "none",
         "Dns": [str(address) for address in terms.nameservers],
@@ -162,7 +161,7 @@ def _host_config(kind: Kind, terms: Terms) -> dict[str, Any]:
         "ReadonlyRootfs": not kind.as_root,
         "CapDrop": ["ALL"],
         "CapAdd": list(ROOT_CAPABILITIES) if kind.as_root else [],
-        "SecurityOpt": ["no-new-privileges", *profile],
+        "SecurityOpt": ["no-new-privileges", f"seccomp={terms.seccomp}"],
         "Privileged": False,
         "Init": False,
         "Memory": memory,

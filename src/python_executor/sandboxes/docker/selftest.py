@@ -19,7 +19,7 @@ _NOT_WRITABLE = frozenset({"/dev", "/sys", "/sys/fs/cgroup"})  # root's, whose c
 _DEVICES = native.DEVICES | {"fuse", "mqueue", "net", "tty"}
 
 # An engine has no more to give unless it is set up for it; docs/images.md says how.
-MAY_BE_WEAKER_HERE = MAY_BE_WEAKER | {"user-namespace"}
+MAY_BE_WEAKER_HERE = MAY_BE_WEAKER | {"user-namespace", "cgroup-namespace"}
 
 
 def judge(seen: Seen, *, has_own_kernel: bool) -> list[Finding]:
@@ -84,6 +84,10 @@ def _disk(seen: Seen) -> Verdict:
     return None
 
 
+def _cgroup_namespace(seen: Seen) -> Verdict:
+    return (State.WEAKER, "code sees the name of its control group") if seen.is_shared("cgroup") else None
+
+
 def _usage(seen: Seen) -> Verdict:
     if not seen.probe_end.usage.cpu_ms:
         return (
@@ -119,6 +123,7 @@ _CHECKS: dict[str, Callable[[Seen], Verdict]] = {
     "environment": _environment,
     "disk": _disk,
     "usage": _usage,
+    "cgroup-namespace": _cgroup_namespace,
 }
 _OWN_KERNEL: dict[str, Callable[[Seen], Verdict]] = {
     **dict.fromkeys(("user-namespace", "host-uid", "no-new-privileges", "seccomp", "ipc-namespace"), _fine),
