@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 
 from tests.support.engine import IMAGES, Engine
+
+from .serving import Served, our_containers, serving
 
 
 @pytest.fixture(scope="session")
@@ -12,3 +16,11 @@ def engine(engine: Engine) -> Engine:
     """The same for the whole run."""
     engine.load(*IMAGES)
     return engine
+
+
+@pytest.fixture(scope="session")
+def containers(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """A server with the defaults, all of whose code runs in containers; at its end none is left."""
+    with serving(engine, tmp_path_factory.mktemp("containers")) as served:
+        yield served
+    assert not our_containers(engine)

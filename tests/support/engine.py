@@ -115,6 +115,11 @@ IMAGES: dict[str, Unpacked | Built] = {
         'COPY entrypoint /entrypoint\nENTRYPOINT ["/entrypoint"]\n',
         {"entrypoint": "#!/bin/sh\ntrap '' TERM INT\nwhile :; do sleep 1; done\n"},
     ),
+    "with-volume:latest": Built("python:3.11-slim", "RUN mkdir /data && echo kept >/data/file\nVOLUME /data\n"),
+    "with-setuid:latest": Built(
+        "python:3.11-slim",
+        "RUN for it in su mount passwd; do cp /usr/bin/id /usr/bin/$it && chmod 4755 /usr/bin/$it; done\n",
+    ),
     "with-user:latest": Built(
         "python:3.11-slim",
         "RUN echo 'app:x:2000:2000::/srv/app:/bin/sh' >>/etc/passwd && echo 'app:x:2000:' >>/etc/group && "

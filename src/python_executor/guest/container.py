@@ -192,7 +192,7 @@ def become_user_process(fds: List[int]) -> None:
         try:
             os.fchmod(fd, 0o666)  # so that code may open /dev/stdout, whatever its uid
         except PermissionError:
-            pass  # gVisor: its pipes are nobody's
+            pass  # gVisor's pipes are root's, and it lets nobody open them
     for target, fd in enumerate([os.dup(fd) for fd in fds], start=1):
         os.dup2(fd, target, inheritable=target < REPORT_FD)
     os.closerange(CONTROL_FD + 1, 256)

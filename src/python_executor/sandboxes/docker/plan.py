@@ -176,12 +176,9 @@ def _host_config(kind: Kind, terms: Terms) -> dict[str, Any]:
         ],
         "ShmSize": sizes["/dev/shm"],  # noqa: S108
         "Tmpfs": {
+            **dict.fromkeys(_instead_of_volumes(kind, terms), "ro,nosuid,nodev,size=4096"),
             **{path: f"{_TMPFS},size={sizes[path]}{more}" for path in _WRITABLE},
-            **(_PODMANS_OWN if terms.is_podman and not kind.as_root else {}),
         },
-        "Mounts": [
-            {"Type": "volume", "Target": path, "ReadOnly": True} for path in kind.image.volumes if path not in sizes
-        ],
         "LogConfig": {"Type": "none"},
         "Runtime": kind.runtime,
     }
@@ -189,10 +186,13 @@ def _host_config(kind: Kind, terms: Terms) -> dict[str, Any]:
 
 _WRITABLE = ("/work", "/tmp", "/guest")  # noqa: S108
 _TMPFS = "rw,exec,nosuid,nodev,mode=1777"  # Podman has no number of inodes: there memory alone bounds them
-_PODMANS_OWN = dict.fromkeys(  # which it adds to a read-only root, writable and of any size
-    ("/run", "/var/tmp"),  # noqa: S108
-    "ro,nosuid,nodev,notmpcopyup,size=4096",
-)
+_PODMANS_OWN = ("/run", "/var/tmp")  # noqa: S108 - it makes them part of a read-only root, writable and of any size
+
+
+def _instead_of_volumes(kind: Kind, terms: Terms) -> list[str]:
+    """Where an engine would put file systems of its own, on the host's disk or without a bound."""
+    podmans = _PODMANS_OWN if terms.is_podman and not kind.as_root else ()
+    return [*kind.image.volumes, *podmans]
 
 
 def _owner(kind: Kind) -> str:

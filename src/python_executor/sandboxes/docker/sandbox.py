@@ -113,6 +113,8 @@ class DockerSandbox:
             return ImageFailed(f"docker_image {image}: its Python was not up after {ALIVE_TIMEOUT:g} s")
         if self._frames.is_broken:
             return ImageFailed(f"docker_image {image}: its Python says what no Python would")
+        if state.get("ExitCode") == 128 + signal.SIGKILL and not state.get("OOMKilled"):
+            return BackendError("somebody has killed the container")  # from inside, nobody can
         said = self._complaint.decode(errors="replace").strip().splitlines()
         words = said[-1][:SHOWN_MAX] if said else f"it ended with {state.get('ExitCode')}"
         return ImageFailed(f"docker_image {image}: its Python does not start: {words}")
@@ -280,9 +282,10 @@ class DockerSandbox:
             raise BackendError(f"the container failed before its code: {self._failure}")
         if self._report.exit_code is not None:
             return Exited(self._report.exit_code, Termination.EXITED, usage)
+        if not self._started and not self._was_killed:
+            said = self._complaint.decode(errors="replace").strip()[-SHOWN_MAX:]  # not the code's: there was none yet
+            raise BackendError(f"the container ended before its code, and not by us: {said or self._status}")
         if self._status is None:
-            if not self._started and not self._was_killed:
-                raise BackendError("the container ended before its code, and not by us")
             return Exited(128 + signal.SIGKILL, Termination.SIGNALED, usage)
         with suppress(ValueError):
             code = os.waitstatus_to_exitcode(self._status)
