@@ -244,9 +244,10 @@ def assert_confined(found: dict[str, Any]) -> None:
     host = found["HostConfig"]
     assert found["Config"]["User"] == "1000:1000"
     nothing = ("Binds", "VolumesFrom", "CapAdd", "Devices", "DeviceCgroupRules", "GroupAdd", "PortBindings", "Links",
-               "ExtraHosts", "Sysctls", "DeviceRequests", "Mounts")  # fmt: skip
+               "ExtraHosts", "DeviceRequests", "Mounts")  # fmt: skip
     assert {name: host.get(name) for name in nothing if host.get(name)} == {}
     assert found["Mounts"] == []
+    assert (host["Sysctls"] or {}).keys() <= {"net.ipv6.conf.lo.disable_ipv6"}
     assert host["Privileged"] is False
     assert host["PublishAllPorts"] is False
     assert host["ReadonlyRootfs"] is True
@@ -273,7 +274,8 @@ def test_a_python_that_hangs_is_given_up_with_its_container(engine: Engine, monk
     async def acquire() -> None:
         backend = DockerBackend(
             str(engine.socket), owner="in-process", is_only=True, default_limits=limits, pool_max=0, pull_timeout=5,
-            egress=EgressPolicy((), ()), root_commands=False, is_required=True,
+            egress=EgressPolicy((), ()), root_commands=False, insecure_allow=frozenset(),
+            profile=Path("seccomp.json"), is_required=True,
         )  # fmt: skip
         await backend.start()
         try:

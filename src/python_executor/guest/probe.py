@@ -28,7 +28,7 @@ CALLS = {
 CLONE_NEWUSER, CLONE_NEWNS = 0x10000000, 0x20000
 CLONE3, IO_URING_SETUP = 435, 425
 SIOCGIFFLAGS, IFF_UP = 0x8913, 1
-THREADS_MAX, FILES_MAX = 1024, 4096
+THREADS_MAX, FILES_MAX = 512, 4096
 OUR_TREES = ("/work", "/tmp", "/dev/shm", "/dev/pts", "/dev/mqueue", "/guest", "/proc")
 HIDDEN = (
     "/sys/kernel", "/proc/sys", "/proc/kcore", "/proc/sysrq-trigger", "/proc/keys", "/proc/1", "/home", "/boot",

@@ -27,7 +27,7 @@ from ...model.spec import ExecutionSpec, Interpreter, Limits
 from ..base import Tell
 from ..native.identities import choose_identities
 from ..native.network import Network
-from ..native.selftest import LIMITS, observe
+from ..native.selftest import LIMITS, Acquire, Seen, observe
 from ..pool import Pool
 from . import machine, seccomp
 from .engine import NOT_FOUND, Connection, EngineError, Lives
@@ -38,6 +38,7 @@ from .selftest import MAY_BE_WEAKER_HERE, judge
 
 NAME = "docker"
 PYTHONS = ("python3", "python")
+PROBES = 3  # how often it is tried
 WATCH_INTERVAL = 1.0  # seconds
 IN_USE = 600.0  # seconds after its last use for which containers wait for an image
 IMAGES_IN_USE = 4  # for which they do, at most
@@ -101,6 +102,7 @@ class DockerBackend:
         """Connect to the engine; see `Backend.start`."""
         await self._connection.start()
         if self._is_required and self.engine.unavailable:
+            await self._connection.close()
             raise BackendError(self.engine.unavailable)
         self._watching = asyncio.create_task(self._watch())
 
@@ -146,12 +148,7 @@ class DockerBackend:
         async def acquire(_spec: ExecutionSpec) -> DockerSandbox:
             return await self._make(kind)
 
-        try:
-            seen = await observe(acquire, PROCESSES_MAX)
-        except EngineError:
-            raise
-        except BackendError as error:
-            raise ImageFailed(f"docker_image {image.name}: its Python can't try what isolates it: {error}") from error
+        seen = await self._observe(acquire, image)
         findings = judge(seen, has_own_kernel=kind.has_own_kernel)
         for finding in findings:
             may_be_weaker = finding.state is State.WEAKER and finding.boundary.name in MAY_BE_WEAKER_HERE
@@ -176,6 +173,19 @@ class DockerBackend:
             await pool.close()
         await asyncio.gather(*(sandbox.destroy() for sandbox in list(self._sandboxes.values())))
         await self._connection.close()
+
+    async def _observe(self, acquire: Acquire, image: Image) -> Seen:
+        """What is seen of a container's boundaries, once it gets to its end, which gVisor does not always."""
+        failure: BackendError | None = None
+        for _ in range(PROBES):
+            try:
+                return await observe(acquire, PROCESSES_MAX)
+            except EngineError:
+                raise
+            except BackendError as error:
+                failure = error
+        words = f"docker_image {image.name}: its Python can't try what isolates it: {failure}"
+        raise ImageFailed(words) from failure
 
     # --- containers ---
 

@@ -30,6 +30,7 @@ NOT_FOUND, CONFLICT, NOT_MODIFIED = 404, 409, 304
 INSTALL = (
     "install Docker (Debian's docker.io) or Podman and start it, or name its socket with DOCKER_SOCKET (docs/images.md)"
 )
+NO_STATUS = 900  # aiodocker's own, where nobody answered
 UNFIT = 1  # in place of a status: it answers, and is not taken
 MUST_BE_BOUND = {"memory": "memory", "processes": "pids"}  # boundaries, by the controllers that they need
 CONTROLLERS = {"memory": "MemoryLimit", "pids": "PidsLimit", "cpu": "CpuCfsQuota"}  # as the engine calls their limits
@@ -333,7 +334,8 @@ def _told(what: str) -> Iterator[None]:
     try:
         yield
     except aiodocker.DockerError as error:
-        raise EngineError(f"{what}: {' '.join(str(error.message).split())}", error.status) from error
+        status = error.status if error.status < NO_STATUS else 0
+        raise EngineError(f"{what}: {' '.join(str(error.message).split())}", status) from error
     except (aiohttp.ClientError, OSError, TimeoutError, AssertionError) as error:
         said = " ".join(str(error).split()) or type(error).__name__
         raise EngineError(f"{what}: {said}") from error

@@ -263,7 +263,7 @@ class DockerSandbox:
         elif state.get("ExitCode") == 128 + signal.SIGKILL:
             raise BackendError("somebody has killed the container")  # from inside, nobody can
         else:
-            self._status = int(state.get("ExitCode") or 0) << 8
+            raise BackendError(f"PID 1 of the container has ended with {state.get('ExitCode')}")  # as gVisor's may
 
     async def _wait_for_oom(self) -> None:
         """It looks as if the kernel had killed somebody; the engine hears of it a moment later."""
