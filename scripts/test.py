@@ -82,8 +82,9 @@ def ordinary_user() -> None:
 
 def docker() -> None:
     """The same promises in containers, then what is the container engine's alone. Root without dockerd is a failure."""
-    run(PYTHON, *PYTEST, "--backend", "docker", "tests/api", *sorted(f"tests/client/{name}" for name in LIVE))
-    run(PYTHON, *PYTEST, "tests/docker")
+    live = sorted(f"tests/client/{name}" for name in LIVE)
+    options = (*TWO_AT_A_TIME, "--backend", "docker", "-m", "not long")
+    run(PYTHON, *PYTEST, *options, "tests/docker", "tests/api", *live)
 
 
 def client_versions() -> None:
@@ -133,6 +134,7 @@ LONG: dict[str, Callable[[], None]] = {  # need root
     "servers killed in a build": lambda: run(
         PYTHON, *PYTEST, "tests/packages/test_killing.py", env={"KILL_ROUNDS": "30"}
     ),
+    "containers, what takes long": lambda: run(PYTHON, *PYTEST, *TWO_AT_A_TIME, "-m", "long", "tests/docker"),
     "packages from the registry": lambda: run(PYTHON, "scripts/packages.py"),
     "mutations": lambda: run(PYTHON, "scripts/check-mutations"),
 }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -24,9 +23,7 @@ OURS = ("failed", "error", 125)  # of what failed by our doing
 ITS_IMAGES = ("failed", "image", 125)  # of what its image failed
 SLEEP = "import time\nprint('up', flush=True)\ntime.sleep(60)"
 WHERE_AND_SLEEP = f"print(open('/proc/self/mountinfo').read(), flush=True)\n{SLEEP}"  # the engine's name of it is there
-long = pytest.mark.skipif(
-    "DOCKER_LONG" not in os.environ, reason="takes long: DOCKER_LONG=1, as `make test-all` has it"
-)
+long = pytest.mark.long
 
 
 class Served:

@@ -279,9 +279,8 @@ def test_a_python_that_hangs_is_given_up_with_its_container(engine: Engine, monk
         )  # fmt: skip
         await backend.start()
         try:
-            await backend.prepare(spec, lambda _: None)
             with pytest.raises(ImageFailed, match=r"broken-python:hangs.*not up after 0\.5 s"):
-                await backend.acquire(spec)
+                await backend.prepare(spec, lambda _: None)
         finally:
             await backend.close()
 

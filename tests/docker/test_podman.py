@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -21,6 +22,7 @@ from tests.support.api import Api
 from tests.support.engine import IMAGES, Unpacked, tarball
 from tests.support.server import ServerProcess
 
+pytestmark = pytest.mark.long
 IMAGE = "python:3.11-slim"
 START_SECONDS = 15.0
 CONF = """\
@@ -48,11 +50,11 @@ Podman = Callable[..., str]
 
 
 @pytest.fixture(scope="module")
-def podman(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Podman, Path]]:
+def podman() -> Iterator[tuple[Podman, Path]]:
     """Its command line and its socket, with a store of its own."""
     if shutil.which("podman") is None or os.geteuid() != 0:
         pytest.fail("these tests need Podman: run them as root, after apt-get install podman runc", pytrace=False)
-    place = tmp_path_factory.mktemp("podman")
+    place = Path(tempfile.mkdtemp(prefix="podman-"))  # Podman takes 50 characters at most
     runc = place / "runc"
     runc.write_text(RUNC)
     runc.chmod(0o755)
@@ -83,6 +85,7 @@ def podman(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Podman, P
     run("rm", "--all", "--force", "--time=0")
     run("rmi", "--all", "--force")
     subprocess.run(["umount", place / "root/overlay"], check=False, capture_output=True)
+    shutil.rmtree(place)
 
 
 @pytest.fixture(scope="module")
