@@ -7,6 +7,7 @@ import socket
 import uuid
 from collections.abc import Sequence
 from contextlib import suppress
+from hashlib import sha256
 
 import structlog
 import uv
@@ -22,7 +23,7 @@ from .environments.requirements import PackageFilter
 from .environments.service import PackageEnvironments
 from .executions.service import Executions, Policy
 from .model.egress import EgressPolicy
-from .model.errors import BackendError, StoreError
+from .model.errors import BackendError
 from .model.spec import Interpreter, Limits
 from .sandboxes.base import Backend
 from .sandboxes.docker.backend import DockerBackend
@@ -158,14 +159,12 @@ def _backend(settings: Settings, *, has_data_dir: bool) -> tuple[Backend, Enviro
 
 
 def _container_owner(settings: Settings, *, is_only: bool) -> str:
-    """A name that whoever uses the same data directory later has again."""
+    """A name that whoever uses the same data directory later has again; only a server leaves a file there."""
     file = settings.data_dir / OWNER
-    try:
-        settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with suppress(FileExistsError), file.open("x") as new:
-            new.write(uuid.uuid4().hex)
+    with suppress(OSError):  # of a server, the store will tell it better
+        if is_only:
+            settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+            with suppress(FileExistsError), file.open("x") as new:
+                new.write(uuid.uuid4().hex)
         return file.read_text().strip()
-    except OSError as error:
-        if not is_only:
-            return uuid.uuid4().hex
-        raise StoreError(f"the data directory {settings.data_dir} can't be used: {error.strerror}") from error
+    return sha256(f"{socket.gethostname()} {settings.data_dir.absolute()}".encode()).hexdigest()[:32]
