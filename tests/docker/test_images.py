@@ -218,6 +218,12 @@ MORE_WISHES = {
 }
 
 
+def test_a_user_who_is_root_by_another_name_runs_nothing(containers: Served) -> None:
+    result = containers.api.run("print(1)", docker_image="with-toor:latest")
+    assert (result["status"], result["termination"], result["stdout"]) == ("failed", "image", "")
+    assert "toor is root" in result["error"]
+
+
 @pytest.mark.parametrize(
     "wishes",
     [

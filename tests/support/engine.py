@@ -120,6 +120,10 @@ IMAGES: dict[str, Unpacked | Built] = {
         "python:3.11-slim",
         "RUN for it in su mount passwd; do cp /usr/bin/id /usr/bin/$it && chmod 4755 /usr/bin/$it; done\n",
     ),
+    "with-toor:latest": Built(  # a name that means root
+        "python:3.11-slim",
+        "RUN echo 'toor:x:0:0::/root:/bin/sh' >>/etc/passwd\nUSER toor\n",
+    ),
     "with-user:latest": Built(
         "python:3.11-slim",
         "RUN echo 'app:x:2000:2000::/srv/app:/bin/sh' >>/etc/passwd && echo 'app:x:2000:' >>/etc/group && "

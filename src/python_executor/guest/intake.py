@@ -207,8 +207,8 @@ def run_command(command: str) -> None:
     argv = ["sh", "-c", command]
     try:
         pid = os.posix_spawn("/bin/sh", argv, os.environ, file_actions=actions, setsigdef=ignored_by_python)
-    except FileNotFoundError:
-        os.write(2, b"pre_commands: the image has no /bin/sh\n")
+    except OSError as error:
+        os.write(2, f"pre_commands: /bin/sh can't be run: {error.strerror}\n".encode())
         os._exit(127)
     _, status = os.waitpid(pid, 0)
     if status != 0:

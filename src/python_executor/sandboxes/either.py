@@ -66,4 +66,6 @@ class Either:
 
     async def close(self) -> None:
         """Both; see `Backend.close`."""
-        await asyncio.gather(self._native.close(), self._containers.close())
+        done = await asyncio.gather(self._native.close(), self._containers.close(), return_exceptions=True)
+        for failure in filter(None, done):
+            raise failure

@@ -152,6 +152,7 @@ class Pool(Generic[W]):
         """Stop making and trimming; whoever still waits is cancelled, the sandboxes that wait end with their box."""
         if self._filling is not None:
             self._filling.cancel()
+        self.bound(0)
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -84,7 +84,12 @@ def test_file_systems_together_take_what_the_limits_leave_to_files(limits: Limit
         ("0", "1000:1000"),
         ("00:5", "1000:1000"),
         ("root:root", "1000:1000"),
+        ("+0", "1000:1000"),
+        ("-0", "1000:1000"),
+        ("app:root", "1000:1000"),
         ("app", "app"),
+        ("2000", "2000:2000"),
+        ("2000:0", "2000:2000"),
         ("2000:3000", "2000:3000"),
     ],
 )
@@ -93,12 +98,13 @@ def test_the_user_is_the_images_own_unless_that_is_root(user: str, becomes: str)
 
 
 def test_what_the_image_says_of_how_it_is_run_is_not_asked() -> None:
-    made = body(Kind(replace(IMAGE, volumes=("/data", "/work")), "runc", LIMITS))
+    made = body(Kind(replace(IMAGE, volumes=("/data/", "/work/", "/tmp", "/work/inside")), "runc", LIMITS))
     assert made["Entrypoint"][0] == "python3"
     assert made["Cmd"] == []
     assert made["Healthcheck"] == {"Test": ["NONE"]}
     assert made["HostConfig"]["Tmpfs"]["/data"].startswith("ro,")
     assert made["HostConfig"]["Tmpfs"]["/work"].startswith("rw,")
+    assert made["HostConfig"]["Tmpfs"].keys() == {"/data", "/work", "/tmp", "/guest"}
 
 
 def test_root_is_for_commands_alone_and_has_no_more_than_they_need() -> None:
@@ -109,6 +115,11 @@ def test_root_is_for_commands_alone_and_has_no_more_than_they_need() -> None:
     assert made["HostConfig"]["ReadonlyRootfs"] is False
     assert "uid=1000" in made["HostConfig"]["Tmpfs"]["/work"]
     assert "SYS_ADMIN" not in ROOT_CAPABILITIES
+
+
+@pytest.mark.parametrize(("runtime", "own"), [("runc", False), ("nvidia", False), ("runsc-kvm", True), ("kata", True)])
+def test_a_runtime_that_is_not_known_for_it_has_no_kernel_of_its_own(runtime: str, own: bool) -> None:
+    assert Kind(IMAGE, runtime, LIMITS).has_own_kernel is own
 
 
 def test_containers_that_differ_in_time_alone_stand_in_for_each_other() -> None:

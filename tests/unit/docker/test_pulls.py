@@ -136,3 +136,29 @@ def test_an_image_that_goes_between_is_the_images_failure_and_an_engine_that_goe
             await images(engine).find("x", lambda _: None)
 
     run(check)
+
+
+def test_what_changes_while_it_is_asked_for_is_asked_for_again() -> None:
+    async def check(engine: Engine) -> None:
+        engine.there, known = True, images(engine)
+        ask = engine.inspect_image
+
+        async def asked_meanwhile(name: str) -> dict[str, Any]:
+            known.forget()
+            return await ask(name)
+
+        engine.inspect_image = asked_meanwhile  # type: ignore[method-assign]
+        await known.find("x")
+        assert known.known("x") is None
+
+    run(check)
+
+
+def test_an_engine_that_goes_in_a_pull_is_our_failure() -> None:
+    async def check(engine: Engine) -> None:
+        engine.go.set()
+        engine.failure = EngineError("the engine has gone")
+        with pytest.raises(EngineError, match="gone"):
+            await images(engine).find("x", lambda _: None)
+
+    run(check)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import secrets
 import time
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 
 import structlog
@@ -32,17 +32,20 @@ from ..pool import Pool
 from . import machine, seccomp
 from .engine import NOT_FOUND, Connection, EngineError, Lives
 from .images import Images
-from .plan import PROCESSES_MAX, SHARING_RUNTIMES, Image, Kind, Terms, alike, kind_of
+from .plan import NETWORK_RUNTIMES, PROCESSES_MAX, Image, Kind, Terms, alike, kind_of
 from .sandbox import DockerSandbox
 from .selftest import MAY_BE_WEAKER_HERE, judge
 
 NAME = "docker"
 PYTHONS = ("python3", "python")
+IMAGES_DOING = ("unable to find user", "exec format error", "invalid mount config", "Duplicate mount point")
 PROBES = 3  # how often it is tried
 WATCH_INTERVAL = 1.0  # seconds
 IN_USE = 600.0  # seconds after its last use for which containers wait for an image
 IMAGES_IN_USE = 4  # for which they do, at most
 log = structlog.get_logger()
+
+Tried = tuple[int, str, str]  # connection, runtime, key of the image
 
 
 class DockerBackend:
@@ -84,8 +87,9 @@ class DockerBackend:
         self._pools: dict[Kind, Pool[DockerSandbox]] = {}  # the longest unused first
         self._used: dict[Kind, float] = {}
         self._pythons: dict[str, str] = {}  # by image: the name of its interpreter
-        self._isolation: dict[tuple[int, str], Isolation] = {}  # by connection and runtime
-        self._examining = asyncio.Lock()
+        self._isolation: dict[Tried, Isolation] = {}
+        self._trying: dict[Tried, asyncio.Lock] = {}
+        self._is_closing = False
         self._sandboxes: dict[str, DockerSandbox] = {}  # that are not destroyed, by name
         self._watching: asyncio.Task[None] | None = None  # from start() to close()
 
@@ -119,47 +123,78 @@ class DockerBackend:
             raise NetworkUnavailable(f"the network can't be had for docker_image {spec.image}: {why}.")
 
     def _why_no_network(self, runtime: str) -> str | None:
-        if runtime not in SHARING_RUNTIMES:
+        if runtime not in NETWORK_RUNTIMES:
             return f"the runtime {runtime} has a network stack of its own, that no filter is made for"
+        if os.geteuid() != 0 and not self.engine.is_rootless:
+            return "it takes a server that runs as root"
+        if not self.engine.address.startswith("unix://"):
+            return "its engine is on another machine"
         return self._network.unavailable
 
     def is_prepared(self, spec: ExecutionSpec) -> bool:
-        """Whether the image is known to be there, and its runtime; see `Backend.is_prepared`."""
-        return self._images.known(spec.image) is not None and self._era(self._runtime(spec)) in self._isolation
+        """Whether the image is known to be there, and what isolates it; see `Backend.is_prepared`."""
+        image = self._images.known(spec.image)
+        return image is not None and self._tried(image, self._runtime(spec)) in self._isolation
 
     async def prepare(self, spec: ExecutionSpec, tell: Tell) -> None:
         """Pull the image if it is not there, and try what its runtime isolates; see `Backend.prepare`."""
-        image = await self._images.find(spec.image, tell)
-        async with self._examining:
-            if (era := self._era(self._runtime(spec))) not in self._isolation:
-                self._isolation[era] = await self._examine(image, self._runtime(spec))
-
-    def _era(self, runtime: str) -> tuple[int, str]:
-        """What has been tried of a runtime holds as long as it is the same engine's."""
-        return self._connection.connections, runtime
+        await self._try(await self._images.find(spec.image, tell), self._runtime(spec))
 
     def _runtime(self, spec: ExecutionSpec) -> str:
         return spec.runtime or next(iter(self.engine.runtimes), "")
 
+    def _tried(self, image: Image, runtime: str) -> Tried:
+        """What was seen holds for the same engine; and for one image, whose Python may have lied about itself."""
+        return self._connection.connections, runtime, image.key
+
+    async def _try(self, image: Image, runtime: str) -> None:
+        """See once how each boundary stands around such containers. Raises `ImageFailed` and `BackendError`."""
+        if not runtime:
+            raise BackendError(self.engine.unavailable or "the engine is away")
+        tried = self._tried(image, runtime)
+        async with self._trying.setdefault(tried, asyncio.Lock()):
+            if tried not in self._isolation:
+                self._isolation[tried] = await self._examine(image, runtime)
+        self._trying.pop(tried, None)
+
     async def _examine(self, image: Image, runtime: str) -> Isolation:
-        """How each boundary stands around the containers of a runtime. Raises `BackendError` where one may not."""
+        """Raises `BackendError` where a boundary is missing."""
         kind = Kind(image, runtime, alike(LIMITS))
 
         async def acquire(_spec: ExecutionSpec) -> DockerSandbox:
-            return await self._make(kind)
+            return await self._make(kind, {})
 
         seen = await self._observe(acquire, image)
-        findings = judge(seen, has_own_kernel=kind.has_own_kernel)
+        try:
+            findings = judge(seen, has_own_kernel=kind.has_own_kernel)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise ImageFailed(f"docker_image {image.name}: its Python tells nonsense of what isolates it") from error
         for finding in findings:
             may_be_weaker = finding.state is State.WEAKER and finding.boundary.name in MAY_BE_WEAKER_HERE
             if not (may_be_weaker or is_accepted(finding, self._insecure_allow)):
                 raise BackendError(f"containers of the runtime {runtime}: {explain(finding)}")
         return {finding.boundary.name: finding.state for finding in findings}
 
+    async def _observe(self, acquire: Acquire, image: Image) -> Seen:
+        """What is seen of a container's boundaries, once it gets to its end, which gVisor does not always."""
+        self._terms()  # which may raise a failure that is not the image's
+        failure: Exception | None = None
+        for _ in range(PROBES):
+            try:
+                return await observe(acquire, PROCESSES_MAX)
+            except EngineError:
+                raise
+            except (BackendError, ValueError, RecursionError) as error:  # no JSON, or too deep
+                failure = error
+        words = f"docker_image {image.name}: its Python can't try what isolates it: {failure}"
+        raise ImageFailed(words) from failure
+
     async def acquire(self, spec: ExecutionSpec, _environment: Environment | None = None) -> DockerSandbox:
         """One that waits, else one made now; see `Backend.acquire`."""
         image = await self._images.find(spec.image)
-        kind = kind_of(image, spec, self._runtime(spec), root_commands=self._root_commands)
+        runtime = self._runtime(spec)
+        await self._try(image, runtime)  # again only if the engine is another since it was prepared
+        kind = kind_of(image, spec, runtime, root_commands=self._root_commands)
         sandbox = await (self._pool(kind).take() if self._is_default(kind) else self._make(kind))
         if spec.network:
             await self._attach(sandbox)
@@ -169,23 +204,12 @@ class DockerBackend:
         """See `Backend.close`."""
         if self._watching is not None:
             self._watching.cancel()
-        for pool in self._pools.values():
+        self._is_closing = True
+        for pool in list(self._pools.values()):
             await pool.close()
-        await asyncio.gather(*(sandbox.destroy() for sandbox in list(self._sandboxes.values())))
+        sandboxes = list(self._sandboxes.values())
+        await asyncio.gather(*(sandbox.destroy() for sandbox in sandboxes), return_exceptions=True)
         await self._connection.close()
-
-    async def _observe(self, acquire: Acquire, image: Image) -> Seen:
-        """What is seen of a container's boundaries, once it gets to its end, which gVisor does not always."""
-        failure: BackendError | None = None
-        for _ in range(PROBES):
-            try:
-                return await observe(acquire, PROCESSES_MAX)
-            except EngineError:
-                raise
-            except BackendError as error:
-                failure = error
-        words = f"docker_image {image.name}: its Python can't try what isolates it: {failure}"
-        raise ImageFailed(words) from failure
 
     # --- containers ---
 
@@ -200,13 +224,17 @@ class DockerBackend:
         self._used[kind] = time.monotonic()
         return pool
 
-    async def _make(self, kind: Kind) -> DockerSandbox:
+    async def _make(self, kind: Kind, isolation: Isolation | None = None) -> DockerSandbox:
         """A container that waits for its spec. Raises `BackendError` and `ImageFailed`."""
+        if isolation is None:
+            isolation = self._isolation.get(self._tried(kind.image, kind.runtime))
+        if isolation is None:
+            raise BackendError("the engine is another since this was asked for")
         known = self._pythons.get(kind.image.key)
         failure: Exception | None = None
         for python in (known, known) if known else PYTHONS:  # a busy engine may fail to find what is there
             try:
-                sandbox = await self._start(kind, python)
+                sandbox = await self._start(kind, python, isolation)
             except EngineError as error:
                 if error.status in (0, NOT_FOUND) or f'"{python}"' not in str(error):
                     raise self._as_image_failure(kind, error) from error
@@ -219,18 +247,23 @@ class DockerBackend:
         raise ImageFailed(f"docker_image {kind.image.name} has no Python: {_short(failure)}") from failure
 
     def _as_image_failure(self, kind: Kind, error: EngineError) -> Exception:
+        """What the engine says of an image that it can't start is told to whoever named it."""
         if error.status == NOT_FOUND and "No such image" in str(error):
             self._images.forget()
             return ImageFailed(f"docker_image {kind.image.name} is not there any more: it was removed meanwhile")
+        if any(words in str(error) for words in IMAGES_DOING):
+            return ImageFailed(f"docker_image {kind.image.name} can't be started: {error}")
         return error
 
-    async def _start(self, kind: Kind, python: str) -> DockerSandbox:
+    async def _start(self, kind: Kind, python: str, isolation: Isolation) -> DockerSandbox:
+        if self._is_closing:
+            raise BackendError("the server is ending")
         name = f"python-executor-{secrets.token_hex(12)}"
         sandbox = self._sandboxes[name] = DockerSandbox(
             self._connection,
             name,
             kind,
-            self._isolation.get(self._era(kind.runtime), {}),
+            isolation,
             self._gone,
         )
         try:
@@ -294,8 +327,7 @@ class DockerBackend:
                 pool.trim()
                 if is_unused and not pool.is_busy and not pool.waiting:
                     del self._pools[kind], self._used[kind]
-            with suppress(EngineError):
-                await self._connection.retry_removals()
+            await self._connection.retry_removals()
 
 
 def _short(failure: Exception | None) -> str:

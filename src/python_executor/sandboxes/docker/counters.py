@@ -50,6 +50,18 @@ def find_counters(pid: int, container_id: str) -> Counters | None:
         return None
 
 
+def is_root(pid: int, container_id: str) -> bool:
+    """Whether the container's PID 1 is root in it, or in its group, as far as that can be seen from here."""
+    try:
+        check_is_ours(pid, container_id)
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+        maps = Path(f"/proc/{pid}/uid_map").read_text().split()
+    except OSError:
+        return False
+    root = maps[1] if len(maps) == 3 else "0"  # where the container's own user namespace has it
+    return any(root in line.split()[1:] for line in lines if line.startswith(("Uid:", "Gid:")))
+
+
 def check_is_ours(pid: int, container_id: str) -> None:
     """OSError unless the process is the container's: the engine may be elsewhere, or see other process numbers."""
     if container_id not in Path(f"/proc/{pid}/cgroup").read_text():

@@ -10,6 +10,7 @@ import asyncio
 import json
 import os
 import secrets
+import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -26,7 +27,8 @@ from .plan import LIFE_LABEL, OWNER_LABEL
 
 RETRY = 1.0  # seconds
 REQUEST_TIMEOUT = 60.0  # seconds; creation and start wait for a disk now and then
-NOT_FOUND, CONFLICT, NOT_MODIFIED = 404, 409, 304
+UNCERTAIN = 600.0  # seconds in which a container may come that nobody was told of
+NOT_FOUND, CONFLICT = 404, 409
 INSTALL = (
     "install Docker (Debian's docker.io) or Podman and start it, or name its socket with DOCKER_SOCKET (docs/images.md)"
 )
@@ -35,7 +37,7 @@ UNFIT = 1  # in place of a status: it answers, and is not taken
 MUST_BE_BOUND = {"memory": "memory", "processes": "pids"}  # boundaries, by the controllers that they need
 CONTROLLERS = {"memory": "MemoryLimit", "pids": "PidsLimit", "cpu": "CpuCfsQuota"}  # as the engine calls their limits
 ENDING = "container state improper"  # Podman's word, with status 500, where its process ends just now
-IMAGE_EVENTS = ["delete", "import", "load", "pull", "tag", "untag"]
+IMAGE_EVENTS = ["delete", "import", "load", "pull", "remove", "tag", "untag"]
 log = structlog.get_logger()
 
 
@@ -100,6 +102,7 @@ class Connection:
         self._following: asyncio.Task[None] | None = None  # from start() to close()
         self._first_answer = asyncio.Event()
         self._lost: set[str] = set()  # containers that could not be removed
+        self._uncertain: dict[str, float] = {}  # those that may be there only later, until when
         self.was_there = False
         self.is_podman = False
         self.controllers: frozenset[str] = frozenset()  # that bound containers
@@ -140,14 +143,15 @@ class Connection:
                 await self._asked.containers.create(config, name=name)
         except BaseException as error:
             if not isinstance(error, EngineError) or error.status == 0:
-                self._lost.add(name)  # it may have been made
+                self._uncertain[name] = time.monotonic() + UNCERTAIN  # it may be made yet
             raise
 
     async def attach(self, name: str) -> Stream:
         """The way in and out of a container that has not been started."""
         with _told("the container could not be attached to"):
             stream = self._container(name).attach(stdin=True, stdout=True, stderr=True, logs=False)
-            return await stream.__aenter__()
+            async with asyncio.timeout(REQUEST_TIMEOUT):
+                return await stream.__aenter__()
 
     async def start_container(self, name: str) -> None:
         """Start it."""
@@ -175,12 +179,15 @@ class Connection:
         """Kill and remove it with all that is its own; later, where that is not possible now."""
         self._lost.add(name)
         await self._remove(name)
-        self._lost.discard(name)
+        if self._uncertain.get(name, 0) < time.monotonic():
+            self._uncertain.pop(name, None)
+            self._lost.discard(name)
 
     async def retry_removals(self) -> None:
         """Of what could not be removed."""
         for name in list(self._lost):
-            await self.remove(name)
+            with suppress(EngineError):
+                await self.remove(name)
 
     # --- whether it is there ---
 
@@ -239,22 +246,33 @@ class Connection:
         self.is_podman = "podman" in state.name.lower()
         self.connections += 1
         await self._sweep()
+        log.info("images run on a container engine", engine=state.name, address=address)
+        self.state, self.was_there = state, True
+        while True:
+            self._on_images()  # what has changed while nobody listened is not known
+            self._first_answer.set()
+            failure = await self._listen(docker)
+            with _told(f"the engine at {address} has gone"):
+                async with asyncio.timeout(REQUEST_TIMEOUT):
+                    await docker.version()  # else all containers would go with a connection that has just hiccupped
+            log.warning("the engine's events broke off", failure=failure)
+            await asyncio.sleep(RETRY)
+
+    async def _listen(self, docker: aiodocker.Docker) -> str:
+        """Hear what happens there, until that breaks off; why it did."""
         events = docker.events.subscribe(create_task=False)  # type: ignore[no-untyped-call]
         wanted = {"type": ["container", "image"], "event": ["oom", *IMAGE_EVENTS]}
         running = asyncio.create_task(docker.events.run(filters=json.dumps(wanted)))
         try:
-            log.info("images run on a container engine", engine=state.name, address=address)
-            self.state, self.was_there = state, True
-            self._on_images()
-            self._first_answer.set()
             while (event := await events.get()) is not None:
                 self._hear(event)
-            with _told("the engine has gone"):
-                await running
-            raise EngineError(f"the engine at {address} has gone")
+            await running
+        except Exception as error:  # an image's labels may be longer than any line that is read
+            return repr(error)
         finally:
             running.cancel()
             await asyncio.gather(running, return_exceptions=True)
+        return "it ended"
 
     def _hear(self, event: Mapping[str, Any]) -> None:
         if event.get("Type") == "image":
@@ -275,8 +293,9 @@ class Connection:
             log.warning("containers that an earlier life left were removed", count=len(left))
 
     async def _remove(self, name: str) -> None:
+        until = time.monotonic() + REQUEST_TIMEOUT
         with _told("the container could not be removed"):
-            while True:
+            while time.monotonic() < until:
                 try:
                     await self._container(name).delete(force=True, v=True)
                 except aiodocker.DockerError as error:
@@ -287,6 +306,7 @@ class Connection:
                     await asyncio.sleep(0.05)  # somebody else is at it
                 else:
                     return
+            raise TimeoutError("it is being removed, and never gone")
 
     async def _disconnect(self) -> None:
         docker, self._docker = self._docker, None

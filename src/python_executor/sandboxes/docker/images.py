@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +16,7 @@ from .engine import NOT_FOUND, Connection, EngineError
 from .plan import Image
 
 DOWNLOADING = "Downloading"
+KNOWN = 30.0  # seconds: not every change of an image is told
 
 
 class Pull:
@@ -44,21 +46,25 @@ class Images:
     def __init__(self, engine: Callable[[], Connection], pull_timeout: float) -> None:
         self._engine = engine
         self._pull_timeout = pull_timeout
-        self._known: dict[str, Image] = {}
+        self._known: dict[str, tuple[Image, float]] = {}  # and until when
+        self._changes = 0  # of the engine's images, so far
         self._pulls: dict[str, Pull] = {}
 
     def known(self, name: str) -> Image | None:
         """The image, if nothing needs to be asked."""
-        return self._known.get(name)
+        image, until = self._known.get(name, (None, 0.0))
+        return image if time.monotonic() < until else None
 
     def forget(self) -> None:
         """Something has changed there."""
+        self._changes += 1
         self._known.clear()
 
     async def find(self, name: str, tell: Tell | None = None) -> Image:
         """The image, pulled where it is not there and somebody is to be told. Raises `ImageFailed`, `BackendError`."""
-        if image := self._known.get(name):
+        if image := self.known(name):
             return image
+        changes = self._changes
         try:
             found = await self._engine().inspect_image(_unmistakable(name))
         except EngineError as error:
@@ -67,10 +73,12 @@ class Images:
             if tell is None:
                 raise ImageFailed(f"docker_image {name} is not there any more: it was removed meanwhile") from error
             await self._pull(name, tell)
+            changes = self._changes
             found = await self._engine().inspect_image(_unmistakable(name))
         config = found.get("Config") or {}
         image = Image(name, str(found["Id"]), str(config.get("User") or ""), tuple(config.get("Volumes") or ()))
-        self._known[name] = image
+        if changes == self._changes:  # else it may be another one's by now
+            self._known[name] = image, time.monotonic() + KNOWN
         return image
 
     async def _pull(self, name: str, tell: Tell) -> None:
@@ -96,11 +104,14 @@ class Images:
                 async for item in self._engine().pull(_unmistakable(name)):
                     pull.take(item)
         except EngineError as error:
+            if error.status == 0:  # the engine has gone
+                raise
             raise ImageFailed(f"docker_image {name} can't be had: {error}") from error
         except TimeoutError as error:
             raise ImageFailed(f"docker_image {name} was not there after {self._pull_timeout:g} s of pulling") from error
         finally:
-            self._pulls.pop(name, None)
+            if self._pulls.get(name) is pull:
+                del self._pulls[name]
 
 
 def _unmistakable(name: str) -> str:

@@ -8,6 +8,8 @@ the limits leave beside them; `/tmp` and `/dev/shm` have the rest. Nothing of th
 from __future__ import annotations
 
 import marshal
+import posixpath
+import re
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
@@ -21,11 +23,14 @@ USER_ID = 1000
 PROCESSES_MAX = 256
 OPEN_FILES = 1024
 INODES = 1 << 17  # more than a request may have of files and directories
+_NUMBER = re.compile(r"[1-9][0-9]{0,8}(?=:|$)")  # of a user that is not root
+_NAME = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
 OWNER_LABEL = "python-executor.owner"  # the data directory whose server made it
 LIFE_LABEL = "python-executor.life"  # and which run of that server
 GUEST_BYTES = 16 * MEBIBYTE  # of memory for PID 1, on top of the limit
 KERNEL_BYTES = 64 * MEBIBYTE  # for a runtime that brings a kernel of its own along, which is charged to the container
-SHARING_RUNTIMES = ("runc", "crun")  # those whose containers have the machine's kernel
+NETWORK_RUNTIMES = ("runc", "crun")  # that see what is done to their network namespace later
+OWN_KERNEL = ("runsc", "kata")  # how the names of runtimes begin whose containers have a kernel of their own
 GUEST_DISK = 256 * 1024  # bytes for its files
 TMP_PART, SHM_PART = 4, 16  # of what files may take: a quarter, a sixteenth
 ROOT_CAPABILITIES = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "SETGID", "SETUID")  # for apt-get
@@ -74,7 +79,7 @@ class Kind:
     @property
     def has_own_kernel(self) -> bool:
         """Whether its code talks to another kernel than the machine's."""
-        return self.runtime not in SHARING_RUNTIMES
+        return self.runtime.startswith(OWN_KERNEL)
 
     @property
     def memory_bytes(self) -> int:
@@ -142,10 +147,11 @@ def container(kind: Kind, python: str, terms: Terms) -> dict[str, Any]:
 
 
 def user_of(image: Image) -> str:
-    """The image's own user, unless that is root."""
-    name = image.user.partition(":")[0]
-    is_root = name == "root" or (name.isdecimal() and int(name) == 0)
-    return image.user if name and not is_root else f"{USER_ID}:{USER_ID}"
+    """The image's own user, unless that is root; a name that means root is found out when it is up."""
+    if number := _NUMBER.match(image.user):
+        group = image.user[number.end() :].removeprefix(":")
+        return f"{number[0]}:{group if _NUMBER.fullmatch(group) else number[0]}"
+    return image.user if _NAME.fullmatch(image.user) and image.user != "root" else f"{USER_ID}:{USER_ID}"
 
 
 def _host_config(kind: Kind, terms: Terms) -> dict[str, Any]:
@@ -186,13 +192,15 @@ def _host_config(kind: Kind, terms: Terms) -> dict[str, Any]:
 
 _WRITABLE = ("/work", "/tmp", "/guest")  # noqa: S108
 _TMPFS = "rw,exec,nosuid,nodev,mode=1777"  # Podman has no number of inodes: there memory alone bounds them
+_OURS = tuple(f"{path}/" for path in (*_WRITABLE, "/dev/shm"))  # noqa: S108
 _PODMANS_OWN = ("/run", "/var/tmp")  # noqa: S108 - it makes them part of a read-only root, writable and of any size
 
 
 def _instead_of_volumes(kind: Kind, terms: Terms) -> list[str]:
     """Where an engine would put file systems of its own, on the host's disk or without a bound."""
     podmans = _PODMANS_OWN if terms.is_podman and not kind.as_root else ()
-    return [*kind.image.volumes, *podmans]
+    declared = {posixpath.normpath(path) for path in kind.image.volumes}
+    return [*(path for path in declared if not f"{path}/".startswith(_OURS)), *podmans]
 
 
 def _owner(kind: Kind) -> str:

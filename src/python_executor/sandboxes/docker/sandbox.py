@@ -27,7 +27,7 @@ from ...model.spec import ExecutionSpec, FileEntry
 from .. import handover
 from ..base import Emit
 from ..report import ReportReader
-from .counters import Counters, check_is_ours, find_counters
+from .counters import Counters, check_is_ours, find_counters, is_root
 from .engine import NOT_FOUND, Connection, EngineError
 from .plan import USER_ID, Kind, Terms, container, guest_files
 from .stream import FrameReader, Said
@@ -103,7 +103,12 @@ class DockerSandbox:
         if not self._alive.done():
             raise await self._stillborn()
         found = await self._engine.inspect(self.name)
-        self._counters = find_counters(int((found.get("State") or {}).get("Pid") or 0), str(found["Id"]))
+        pid, container_id = int((found.get("State") or {}).get("Pid") or 0), str(found["Id"])
+        if not (self.kind.as_root or self.kind.has_own_kernel) and is_root(pid, container_id):
+            raise ImageFailed(
+                f"docker_image {self.kind.image.name}: its user {self.kind.image.user} is root, or in its group"
+            )
+        self._counters = find_counters(pid, container_id)
 
     async def _stillborn(self) -> BackendError | ImageFailed:
         """Why it never came so far; the engine is asked first, lest its failure be told as the image's."""
@@ -113,6 +118,8 @@ class DockerSandbox:
             return ImageFailed(f"docker_image {image}: its Python was not up after {ALIVE_TIMEOUT:g} s")
         if self._frames.is_broken:
             return ImageFailed(f"docker_image {image}: its Python says what no Python would")
+        if state.get("Running"):
+            return BackendError("the engine has let go of the container's output")
         if state.get("ExitCode") == 128 + signal.SIGKILL and not state.get("OOMKilled"):
             return BackendError("somebody has killed the container")  # from inside, nobody can
         said = self._complaint.decode(errors="replace").strip().splitlines()
@@ -321,15 +328,16 @@ class DockerSandbox:
             await self._engine.remove(self.name)
         except EngineError as error:
             log.warning("a container is left, to be removed later", failure=str(error))
+        finally:
+            for task in self._tasks:
+                task.cancel()
+            if self._stream is not None:
+                with suppress(AssertionError, OSError):  # it is closed
+                    await self._stream.close()
+            self._end()
+            self._gone(self)
         if self._uplink is not None:
             await self._uplink.end()
-        for task in self._tasks:
-            task.cancel()
-        if self._stream is not None:
-            with suppress(AssertionError, OSError):  # it is closed
-                await self._stream.close()
-        self._end()
-        self._gone(self)
 
     def _spawn(self, work: Any) -> None:
         task: asyncio.Task[None] = asyncio.create_task(work)

@@ -14,7 +14,7 @@ from ..native import selftest as native
 from ..native.selftest import Seen, Verdict
 
 # What an image may have, as any file system, is no business of a boundary's.
-_NEVER_SEEN = frozenset({"/var/run/docker.sock", "/run/systemd", "/dev/mem", "/dev/kmsg", "/dev/vda", "/proc/kcore"})
+_NEVER_SEEN = frozenset({"/var/run/docker.sock", "/dev/mem", "/dev/kmsg", "/dev/vda", "/proc/kcore"})
 _NOT_WRITABLE = frozenset({"/dev", "/sys", "/sys/fs/cgroup"})  # root's, whose capabilities nobody has
 _DEVICES = native.DEVICES | {"fuse", "mqueue", "net", "tty"}
 

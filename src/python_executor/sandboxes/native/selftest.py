@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ...model.errors import BackendError
-from ...model.events import Event, Exited, Raised, Stdout, Termination
+from ...model.events import Event, Exited, Raised, Stderr, Stdout, Termination
 from ...model.isolation import BOUNDARIES, Finding, State
 from ...model.spec import MEBIBYTE, ExecutionSpec, FileEntry, FileTree, Limits
 from ..base import Sandbox
@@ -25,6 +25,7 @@ from .box import INODES
 PATIENCE = 20.0  # seconds; it takes a tenth of one
 LIMITS = Limits(timeout_seconds=20, memory_mb=64, disk_mb=16, cpu_shares=1024)
 HOG = f"taken = b'x' * {2 * LIMITS.memory_mb * MEBIBYTE}"
+SAID_MAX = 64 * 1024  # bytes; it prints three thousand
 OPEN_FILES_MAX = 1024
 USER_ID = 1000
 ROOT = {"bin", "dev", "etc", "guest", "lib", "lib32", "lib64", "libx32", "proc", "python", "root", "run", "sbin",
@@ -109,9 +110,16 @@ def judge(seen: Seen) -> Iterator[Finding]:
 async def _run(acquire: Acquire, spec: ExecutionSpec, look: Callable[[Examined, bytes], None]) -> list[Event]:
     """All events of a run; `look` is called at each output with all of it so far."""
     events: list[Event] = []
+    said = 0
     sandbox = await acquire(spec)
 
     def take(event: Event) -> None:
+        nonlocal said
+        if isinstance(event, Stdout | Stderr):
+            said += len(event.data)
+            if said > SAID_MAX:  # no probe of ours: an image's Python may be anything
+                sandbox.kill()
+                return
         events.append(event)
         if isinstance(event, Stdout):
             look(sandbox, _output(events))
