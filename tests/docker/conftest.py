@@ -8,7 +8,7 @@ import pytest
 
 from tests.support.engine import IMAGES, Engine
 
-from .serving import Served, our_containers, serving
+from .serving import Served, serving
 
 
 @pytest.fixture(scope="session")
@@ -23,4 +23,4 @@ def containers(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iter
     """A server with the defaults, all of whose code runs in containers; at its end none is left."""
     with serving(engine, tmp_path_factory.mktemp("containers")) as served:
         yield served
-    assert not our_containers(engine)
+    assert not served.containers()

@@ -34,6 +34,11 @@ class Served:
         self.process = process
         self.api = Api(process.url)
 
+    def containers(self) -> list[str]:
+        """Ids of those that it has made, of whatever state; other servers may be on the same engine."""
+        owner = (self.process.directory / "data/owner").read_text()
+        return self.engine.run_cli("ps", "--quiet", "--all", f"--filter=label={OWNER_LABEL}={owner}").split()
+
     def begin(self, code: Mapping[str, Content] | str = SLEEP, **metadata: Any) -> str:
         """Start code that says `up`, and wait until it has; its id."""
         execution_id = self.api.submit(code, **metadata)

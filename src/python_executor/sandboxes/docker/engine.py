@@ -137,12 +137,22 @@ class Connection:
                 yield item
 
     async def create(self, name: str, config: dict[str, Any]) -> None:
-        """Make a container."""
+        """Make a container. Who is cancelled meanwhile waits for the answer, or nobody would know what to remove."""
+        creating = asyncio.create_task(self._create(name, config))
+        try:
+            await asyncio.shield(creating)
+        except asyncio.CancelledError:
+            await asyncio.wait({creating})  # which has a time
+            if not creating.cancelled():
+                creating.exception()
+            raise
+
+    async def _create(self, name: str, config: dict[str, Any]) -> None:
         try:
             with _told("the container could not be created"):
                 await self._asked.containers.create(config, name=name)
-        except BaseException as error:
-            if not isinstance(error, EngineError) or error.status == 0:
+        except EngineError as error:
+            if error.status == 0:
                 self._uncertain[name] = time.monotonic() + UNCERTAIN  # it may be made yet
             raise
 
