@@ -194,7 +194,8 @@ class Engine:
     def stop(self) -> None:
         """End it and all that it started, as it is told to or by force. Images and ended containers stay."""
         ours = (b"dockerd", b"containerd")
-        _kill(pid for pid in self._processes() if not _program(pid).startswith(ours))  # no waiting for containers
+        others = [pid for pid in self._processes() if not _program(pid).startswith(ours)]
+        _kill(sorted(others))  # no waiting for containers; their PID 1 before what it would tell the end of
         if self._process is not None:
             self._process.terminate()
             with suppress(subprocess.TimeoutExpired):
