@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import aiodocker
 import pytest
+from aiodocker.exceptions import DockerStreamError
 
-from python_executor.sandboxes.docker.engine import Connection, EngineError, Lives, _controllers, _describe
+from python_executor.sandboxes.docker.engine import Connection, EngineError, Lives, _controllers, _describe, _told
 
 DOCKER: dict[str, Any] = {
     "MemoryLimit": True,
@@ -51,3 +53,20 @@ def test_an_engine_that_bounds_nothing_is_refused_by_name_unless_that_is_accepte
     with pytest.raises(EngineError, match="can't limit the processes of"):
         connection("memory")._check_bounds("unix:///x")
     connection("memory", "processes")._check_bounds("unix:///x")
+
+
+@pytest.mark.parametrize(
+    ("failure", "status"),
+    [
+        (aiodocker.DockerError(404, "no such image"), 404),
+        (aiodocker.DockerError(900, "cannot connect"), 0),
+        (DockerStreamError("manifest unknown"), 500),
+        (ConnectionResetError("gone"), 0),
+    ],
+)
+def test_an_answer_is_told_from_none_also_where_it_comes_in_the_middle_of_a_pull(
+    failure: Exception, status: int
+) -> None:
+    with pytest.raises(EngineError) as told, _told("it"):
+        raise failure
+    assert told.value.status == status

@@ -19,6 +19,7 @@ from typing import Any
 import aiodocker
 import aiohttp
 import structlog
+from aiodocker.exceptions import DockerStreamError
 from aiodocker.stream import Stream
 
 from ...model.engine import Engine
@@ -28,7 +29,7 @@ from .plan import LIFE_LABEL, OWNER_LABEL
 RETRY = 1.0  # seconds
 REQUEST_TIMEOUT = 60.0  # seconds; creation and start wait for a disk now and then
 UNCERTAIN = 600.0  # seconds in which a container may come that nobody was told of
-NOT_FOUND, CONFLICT = 404, 409
+NOT_FOUND, CONFLICT, FAILED = 404, 409, 500
 INSTALL = (
     "install Docker (Debian's docker.io) or Podman and start it, or name its socket with DOCKER_SOCKET (docs/images.md)"
 )
@@ -364,7 +365,8 @@ def _told(what: str) -> Iterator[None]:
     try:
         yield
     except aiodocker.DockerError as error:
-        status = error.status if error.status < NO_STATUS else 0
+        is_answer = isinstance(error, DockerStreamError) or error.status < NO_STATUS
+        status = (error.status or FAILED) if is_answer else 0
         raise EngineError(f"{what}: {' '.join(str(error.message).split())}", status) from error
     except (aiohttp.ClientError, OSError, TimeoutError, AssertionError) as error:
         said = " ".join(str(error).split()) or type(error).__name__
