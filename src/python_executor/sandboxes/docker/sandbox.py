@@ -148,6 +148,9 @@ class DockerSandbox:
                 self._counters.begin()
         sending = asyncio.create_task(self._send(spec))
         try:
+            await asyncio.wait({self._ended, sending}, return_when=asyncio.FIRST_COMPLETED)
+            if sending.done() and (error := sending.exception()) is not None:
+                raise BackendError(f"the spec could not be sent: {error}") from error
             await self._ended
             usage = await self._look()
         finally:
@@ -346,7 +349,7 @@ class DockerSandbox:
 
 
 def _contents(spec: ExecutionSpec) -> Iterator[bytes]:
-    """Of each file, in the order of the entries."""
+    """Yield the bytes of each file, in the order of the entries. Raises OSError where they can't be read."""
     content = spec.tree.content
     for entry in spec.tree.entries:
         if not isinstance(entry, FileEntry):
@@ -354,9 +357,12 @@ def _contents(spec: ExecutionSpec) -> Iterator[bytes]:
         for offset in range(entry.offset, entry.offset + entry.size, COPY_CHUNK):
             size = min(COPY_CHUNK, entry.offset + entry.size - offset)
             if isinstance(content, bytes):
-                yield content[offset : offset + size]
+                chunk = content[offset : offset + size]
             else:
-                yield os.pread(content.fileno(), size, offset)
+                chunk = os.pread(content.fileno(), size, offset)
+            if len(chunk) != size:  # the container would wait for the rest until the code's time is over
+                raise OSError(f"{entry.path} is cut short in the archive that was kept of it")
+            yield chunk
 
 
 def _usage(stats: dict[str, Any]) -> Usage:
