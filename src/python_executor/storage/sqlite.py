@@ -11,11 +11,12 @@ it dies. Descriptors are closed on exec, so nothing that the server starts keeps
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import os
 import sqlite3
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
@@ -34,6 +35,7 @@ PRAGMAS = (
     "PRAGMA journal_mode = WAL",
     "PRAGMA synchronous = NORMAL",
     "PRAGMA journal_size_limit = 67108864",  # bytes of log that stay on disk once they are in the database
+    "PRAGMA secure_delete = ON",  # what is dropped is overwritten: strangers' output does not wait in free pages
 )
 
 
@@ -75,9 +77,11 @@ class SqliteStore:
         return await self._do(self._writer, lambda connection: self._mark_lost(connection, now))
 
     async def expire(self, finished_before: datetime) -> int:
-        """Drop what finished earlier, then the oldest beyond the size limit."""
+        """Drop what finished earlier, then the oldest beyond the size limit; nothing of it stays in the files."""
         time = microseconds(finished_before)
-        return await self._do(self._writer, lambda connection: self._expire(connection, time))
+        dropped = await self._do(self._writer, lambda connection: self._expire(connection, time))
+        await self._explained(asyncio.to_thread(empty_log, self._path))
+        return dropped
 
     async def close(self) -> None:
         """Write what waits, close the database, let the directory go."""
@@ -162,6 +166,15 @@ def connect_writer(path: Path) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+def empty_log(path: Path) -> None:
+    """Move what the log holds into the database and cut it to nothing: until then, it repeats what was dropped.
+
+    It changes nothing where somebody reads or writes for seconds on end; the next time will do.
+    """
+    with closing(connect(path)) as connection:  # of its own: those of the workers are within transactions
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
 def migrate(connection: sqlite3.Connection, path: Path) -> None:

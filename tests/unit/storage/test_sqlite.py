@@ -7,6 +7,7 @@ import os
 import sqlite3
 import stat
 import threading
+from datetime import UTC, datetime
 
 import pytest
 
@@ -68,6 +69,22 @@ def test_the_directory_and_the_database_are_for_their_owner_alone(tmp_path):
         with_store(directory, check)
     finally:
         os.umask(before)
+
+
+def test_nothing_of_what_has_expired_stays_in_the_files(tmp_path):
+    secret = b"what a stranger printed "
+
+    def count() -> int:
+        return sum(path.read_bytes().count(secret) for path in tmp_path.iterdir())
+
+    async def check(store):
+        await store.put(ended(stdout=secret * 10_000), ended(1, stderr=secret))
+        assert count() > 9_000  # some are torn by borders of pages
+        await store.expire(datetime.max.replace(tzinfo=UTC))
+        assert count() == 0
+
+    with_store(tmp_path, check, max_bytes=10 * MAX_BYTES)
+    assert count() == 0
 
 
 def test_a_second_server_is_told_which_directory_and_what_to_do(tmp_path):
