@@ -117,6 +117,9 @@ class Settings(BaseSettings):
     )
     default_image: str = Field("python:3.11-slim", description="Image of /exec/* where none is named.")
     default_python: str = Field("3.12", description="Interpreter of /eval where none is named.")
+    allow_network: bool = Field(
+        True, description="Let requests turn the network on; false refuses it to every one of them."
+    )
     default_network: bool = Field(False, description="Network where network_disabled is absent.")
     network_mode: str = Field("none", description="The public server's setting; 'host' is refused.")
     egress_allow: Annotated[tuple[IPv4Network, ...], NoDecode] = Field(
@@ -345,6 +348,8 @@ class Settings(BaseSettings):
             raise ValueError(f"unknown INSECURE_ALLOW {sorted(unknown)}: it takes {sorted(INSECURE_NAMES)}")
         if self.api_key and not self.api_key.strip():
             raise ValueError("API_KEY is blank: give it a value, or remove it")
+        if self.default_network and not self.allow_network:
+            raise ValueError("DEFAULT_NETWORK true gives code what ALLOW_NETWORK false forbids: change one")
         if self.network_mode == "host":
             raise ValueError("NETWORK_MODE host would put untrusted code on the machine's network: remove it")
         if self.host not in LOOPBACK_HOSTS and not self.api_key and "no-api-key" not in self.insecure_allow:

@@ -47,6 +47,7 @@ def test_the_defaults_are_the_contracts():
     assert (defaults.default_image, defaults.default_python) == ("python:3.11-slim", "3.12")
     assert (defaults.allowed_hosts, defaults.insecure_allow) == (frozenset(), frozenset())
     assert (defaults.default_network, defaults.egress_allow, defaults.dns_servers) == (False, (), ())
+    assert defaults.allow_network
 
 
 def test_containers_get_nothing_that_the_operator_has_not_set():
@@ -124,6 +125,10 @@ def test_lists_are_comma_separated(monkeypatch, text):
             "MEMORY_BUDGET 512 is below DEFAULT_MEMORY_MB 1024: change one",
         ),
         ({"insecure_allow": "no-api-key,root"}, "unknown INSECURE_ALLOW ['root']: it takes ['capabilities', "),
+        (
+            {"default_network": True, "allow_network": False},
+            "DEFAULT_NETWORK true gives code what ALLOW_NETWORK false forbids: change one",
+        ),
         ({"network_mode": "host"}, "NETWORK_MODE host would put untrusted code on the machine's network: remove it"),
         (
             {"host": "0.0.0.0"},

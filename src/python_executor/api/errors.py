@@ -24,6 +24,7 @@ STATUSES: dict[type[errors.Refusal], int] = {
     errors.NotSupportedYet: 400,
     errors.NoBackendForImage: 400,
     errors.NetworkUnavailable: 400,
+    errors.NetworkForbidden: 400,
     errors.Unauthorized: 401,
     errors.Forbidden: 403,
     errors.NotFound: 404,

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import BinaryIO, TypedDict
 
 from ..model.environment import NamedEnvironment
-from ..model.errors import InvalidRequest, NetworkUnavailable, NotSupportedYet, TooLarge
+from ..model.errors import InvalidRequest, NetworkForbidden, NetworkUnavailable, NotSupportedYet, TooLarge
 from ..model.spec import DirectoryEntry, ExecutionSpec, FileEntry, Interpreter, Limits
 from ..settings import Settings
 from .archives import read_archive
@@ -134,6 +134,11 @@ class SpecBuilder:
         """Never another network than the one that was asked for."""
         disabled = config.network_disabled
         wanted = self._settings.default_network if disabled is None else not disabled
+        if wanted and not self._settings.allow_network:
+            raise NetworkForbidden(
+                "config.network_disabled false is not allowed here: this server gives no code the network "
+                "(ALLOW_NETWORK false): leave it out."
+            )
         if wanted and self._network_unavailable and not place.image:
             what = "the network, which is on by default here," if disabled is None else "config.network_disabled false"
             raise NetworkUnavailable(f"{what} can't be had from this server: {self._network_unavailable}.")

@@ -14,6 +14,7 @@ from ..environments.interpreters import find_interpreters
 from ..model.engine import Engine
 from ..model.errors import BackendError
 from ..model.isolation import BOUNDARIES, BY_NAME, Finding, State, is_accepted
+from ..model.spec import Interpreter
 from ..settings import Settings
 from . import output
 from .engine import load_settings, log_to_stderr
@@ -27,6 +28,7 @@ class Examination:
     """What was found; `failure` says why no sandbox could be made at all, and then nothing was."""
 
     findings: Sequence[Finding]
+    interpreters: Sequence[Interpreter]
     network: str = "available"  # or why there can be none
     engine: Engine | None = None  # of containers; None where the settings want none
     failure: str | None = None
@@ -51,16 +53,23 @@ def doctor(as_json: bool) -> int:
 
 async def _examine(settings: Settings) -> Examination:
     """Start a backend that takes whatever it finds, and look at what that is."""
-    backend = native_backend(settings.model_copy(update={"insecure_allow": frozenset(BY_NAME)}))
+    interpreters = find_interpreters()
+    backend = native_backend(settings.model_copy(update={"insecure_allow": frozenset(BY_NAME)}), interpreters)
     engine = await _look_for_engine(settings)
     try:
         await backend.start()
-        return Examination(backend.findings, backend.network_unavailable or "available", engine)
+        return Examination(backend.findings, interpreters, _network(settings, backend.network_unavailable), engine)
     except BackendError as problem:
         untried = [Finding(boundary, State.MISSING, "not tried: no sandbox can be made") for boundary in BOUNDARIES]
-        return Examination(untried, "no sandbox can be made", engine, str(problem))
+        return Examination(untried, interpreters, "no sandbox can be made", engine, str(problem))
     finally:
         await backend.close()
+
+
+def _network(settings: Settings, unavailable: str | None) -> str:
+    if not settings.allow_network:
+        return "forbidden to all code (ALLOW_NETWORK false)"
+    return unavailable or "available"
 
 
 async def _look_for_engine(settings: Settings) -> Engine | None:
@@ -105,7 +114,7 @@ def _as_dict(examination: Examination, settings: Settings) -> dict[str, object]:
         ],
         "network_on_request": examination.network,
         "limits": _limits(settings),
-        "interpreters": [{"version": each.version, "path": each.executable} for each in find_interpreters()],
+        "interpreters": [{"version": each.version, "path": each.executable} for each in examination.interpreters],
         "backends": {
             "native": examination.failure or "ok",
             **({"docker": examination.engine.unavailable or "ok"} if examination.engine else {}),
@@ -133,10 +142,10 @@ def _show(examination: Examination, settings: Settings) -> None:
     for name, numbers in _limits(settings).items():
         limits.add_row(name, str(numbers["default"]), str(numbers["maximum"]))
     console.print(limits)
-    interpreters = Table("python", "where", box=None)
-    for interpreter in find_interpreters():
-        interpreters.add_row(interpreter.version, interpreter.executable)
-    console.print(interpreters)
+    pythons = Table("python", "where", box=None)
+    for interpreter in examination.interpreters:
+        pythons.add_row(interpreter.version, interpreter.executable)
+    console.print(pythons)
     console.print(_conclusion(examination), markup=False, soft_wrap=True)
 
 

@@ -7,6 +7,7 @@
     │   ├── NotSupportedYet      not_supported_yet     400
     │   ├── NoBackendForImage    no_backend_for_image  400
     │   ├── NetworkUnavailable   network_unavailable   400
+    │   ├── NetworkForbidden     network_forbidden     400
     │   ├── Unauthorized         unauthorized          401
     │   ├── Forbidden            forbidden             403
     │   ├── NotFound             not_found             404
@@ -67,6 +68,12 @@ class NetworkUnavailable(Refusal):
     """Asks for the network, which this server can't give; the message says why."""
 
     code = "network_unavailable"
+
+
+class NetworkForbidden(Refusal):
+    """Asks for the network, which the operator gives to nobody."""
+
+    code = "network_forbidden"
 
 
 class Unauthorized(Refusal):

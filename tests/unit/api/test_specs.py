@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from python_executor.api.specs import SpecBuilder
 from python_executor.model.environment import NamedEnvironment
 from python_executor.model.errors import (
     InvalidRequest,
+    NetworkForbidden,
     NetworkUnavailable,
     Refusal,
     TooLarge,
@@ -124,6 +126,20 @@ def test_the_network_is_what_was_asked_for_or_else_the_servers_default(
     config, builder = Config(network_disabled=disabled), _builder(default_network=default)
     assert _eval(builder, config=config).network is network
     assert _exec(MAIN, builder, config=config).network is network
+
+
+def test_where_the_operator_forbids_the_network_no_request_has_it() -> None:
+    forbidding = _builder(allow_network=False)
+    for run in (partial(_eval, forbidding), partial(_exec, MAIN, forbidding)):
+        with pytest.raises(NetworkForbidden, match=r"this server gives no code the network \(ALLOW_NETWORK false\)"):
+            run(config=Config(network_disabled=False))
+        assert not run(config=Config(network_disabled=True)).network
+        assert not run().network
+
+
+def test_an_image_gets_no_network_either_where_the_operator_forbids_it() -> None:
+    with pytest.raises(NetworkForbidden):
+        _exec(MAIN, _builder(allow_network=False), docker_image="tools:1", config=Config(network_disabled=False))
 
 
 def test_a_network_that_this_server_cannot_give_is_refused_with_the_reason() -> None:
