@@ -1,13 +1,15 @@
-"""Runs the checks and the tests in groups, prints the seconds of each, and stops at the first that fails.
+"""Runs the checks and the tests in groups, stops at the first that fails, prints minutes and what was not run.
 
 `python scripts/test.py [--only GROUP]`, with an interpreter into which both wheels are installed.
-As root, the groups that make sandboxes run a second time as an ordinary user, who has no cgroups and just one uid, and
-what an API promises a second time in containers, on a Docker Engine of the tests' own. Where that can't be, it says so.
+As root, the groups that make sandboxes run a second time as an ordinary user, who has no cgroups and just one uid. What
+an API promises runs a second time in containers, on a Docker Engine of the tests' own. A test that needs what this
+machine lacks is skipped, unless CI_REQUIRES names it: `tests/support/machine.py`.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import shutil
 import subprocess
@@ -15,23 +17,34 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 from python_executor.environments.interpreters import find_interpreters
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from tests.support.engine import INSTALL  # noqa: E402
+from tests.support import machine  # noqa: E402
 
 PYTHON = Path(sys.executable)
 ORDINARY_USER = "65534"  # nobody
 TWO_AT_A_TIME = ("--numprocesses", "2")
 PYTEST = ("-m", "pytest", "--quiet", "-p", "no:cacheprovider")
 GUEST = ROOT / "src/python_executor/guest"
+NOT_RUN = os.memfd_create("not-run")  # where each run of pytest writes what it skipped, whoever's it is
+
+
+class Done(NamedTuple):
+    """A group that has ended."""
+
+    name: str
+    seconds: float
+    not_run: list[tuple[int, str]]  # how many tests, and why
 
 
 def run(*argv: str | Path, cwd: Path = ROOT, env: dict[str, str] | None = None) -> None:
-    subprocess.run([str(word) for word in argv], cwd=cwd, env={**os.environ, **(env or {})}, check=True)
+    own = {**os.environ, machine.NOT_RUN_FD: str(NOT_RUN), **(env or {})}
+    subprocess.run([str(word) for word in argv], cwd=cwd, env=own, pass_fds=[NOT_RUN], check=True)
 
 
 def tool(*argv: str) -> None:
@@ -79,7 +92,7 @@ def ordinary_user() -> None:
 
 
 def docker() -> None:
-    """The same promises in containers, then what is the container engine's alone. Root without dockerd is a failure."""
+    """The same promises in containers, then what is the container engine's alone."""
     live = sorted(f"tests/client/{name}" for name in LIVE)
     options = (*TWO_AT_A_TIME, "--backend", "docker", "-m", "not long")
     run(PYTHON, *PYTEST, *options, "tests/docker", "tests/api", *live)
@@ -92,7 +105,10 @@ def client_versions() -> None:
     wheel = next((ROOT / "dist").glob("python_executor_client-*.whl"))
     for version in wanted:
         if version not in found:
-            print(f"  NOT RUN on Python {version}: there is none here. `uv python install {version}` brings it.")
+            reason = (
+                f"the client library on Python {version}: there is none here; `uv python install {version}` brings it"
+            )
+            machine.record_not_run(NOT_RUN, 1, reason)
             continue
         venv = PYTHON.parent.parent / f"client-{version}"
         run(found[version].executable, "-m", "venv", "--clear", venv)
@@ -110,21 +126,16 @@ GROUPS: dict[str, Callable[[], None]] = {
     "sandbox": pytest("tests/sandbox"),
     "api": pytest("tests/api"),
     "packages": pytest(*TWO_AT_A_TIME, "tests/packages"),
-    "abuse": pytest("tests/abuse", *(() if os.geteuid() == 0 else ("-m", "not twin"))),
+    "abuse": pytest("tests/abuse"),
     "fuzz": pytest("tests/fuzz"),
     "client": pytest("tests/client"),
     "client-versions": client_versions,
     "end-to-end": pytest("tests/end_to_end"),
+    "network": pytest("tests/network"),
+    "docker": docker,
 }
-if os.geteuid() == 0:
-    GROUPS["network"] = pytest("tests/network")
-    GROUPS["docker"] = docker
+if os.geteuid() == 0:  # else it is what the other groups are
     GROUPS["ordinary-user"] = ordinary_user
-
-NO_DOCKER = f"""
-!! NOT RUN: the Docker part. Nothing above has tried code in containers: that takes root, and an engine.
-!!          sudo {INSTALL}
-!!          sudo {PYTHON} {ROOT}/scripts/test.py --only docker"""
 
 LONG: dict[str, Callable[[], None]] = {  # need root
     "long fuzzing": lambda: run(PYTHON, *PYTEST, "tests/fuzz", env={"FUZZ_EXAMPLES": "10"}),
@@ -138,29 +149,50 @@ LONG: dict[str, Callable[[], None]] = {  # need root
 }
 
 
+def carry_out(name: str, group: Callable[[], None]) -> tuple[Done, bool]:
+    """Run a group; whether all of it went well."""
+    print(f"== {name}", flush=True)
+    start, before, went_well = time.monotonic(), os.fstat(NOT_RUN).st_size, True
+    try:
+        group()
+    except subprocess.CalledProcessError:
+        went_well = False
+    told = os.pread(NOT_RUN, os.fstat(NOT_RUN).st_size, before)
+    return Done(name, time.monotonic() - start, [json.loads(line) for line in told.splitlines()]), went_well
+
+
+def show(done: list[Done]) -> None:
+    """Print how long each group took and, for nobody to overlook it, what was not run."""
+    print("\nminutes  group")
+    for name, seconds in [(each.name, each.seconds) for each in done] + [("all", sum(each.seconds for each in done))]:
+        print(f"{seconds / 60:7.1f}  {name}")
+    if any(each.not_run for each in done):
+        print(f"\n!! NOT RUN, for lack of what is named ({machine.REQUIRES} makes it a failure):")
+    for each in done:
+        for tests, reason in each.not_run:
+            print(f"!! {each.name}: {machine.not_run(tests, reason)}")
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", choices=GROUPS, action="append", help="just this group")
     parser.add_argument("--long", action="store_true", help="what takes longer than a change should wait for")
     options = parser.parse_args()
+    try:
+        machine.required()
+    except ValueError as problem:
+        parser.error(str(problem))
     groups = LONG if options.long else GROUPS
-    chosen = options.only or list(groups)
-    seconds: dict[str, float] = {}
-    for name in chosen:
-        print(f"== {name}", flush=True)
-        start = time.monotonic()
-        try:
-            groups[name]()
-        except subprocess.CalledProcessError:
-            print(f"== {name} FAILED after {time.monotonic() - start:.0f} s; again: make test GROUP={name}")
-            return 1
-        seconds[name] = time.monotonic() - start
-    print("\nseconds  group")
-    for name, spent in {**seconds, "all": sum(seconds.values())}.items():
-        print(f"{spent:7.1f}  {name}")
-    if "docker" not in groups and not options.long:
-        print(NO_DOCKER)
-    return 0
+    done: list[Done] = []
+    for name in options.only or list(groups):
+        last, went_well = carry_out(name, groups[name])
+        done.append(last)
+        if not went_well:
+            break
+    show(done)
+    if not went_well:
+        print(f"\n== {last.name} FAILED; again: make test GROUP={last.name}")
+    return not went_well
 
 
 if __name__ == "__main__":

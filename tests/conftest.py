@@ -5,21 +5,53 @@
 
 from __future__ import annotations
 
+import os
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
 import pytest
 
+from tests.support import machine
 from tests.support.api import Api
-from tests.support.engine import INSTALL, Engine, missing
+from tests.support.engine import Engine
 from tests.support.server import NOWHERE, ServerProcess
+from tests.support.starting import start_as_usual
 
 DOCKER, NATIVE = "docker", "native"
+
+start_as_usual()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Take `--backend`."""
     parser.addoption("--backend", choices=(NATIVE, DOCKER), default=NATIVE, help="what the servers run code on")
+
+
+def pytest_configure() -> None:
+    """Refuse names in `CI_REQUIRES` that mean nothing: what was to be required would not be."""
+    try:
+        machine.required()
+    except ValueError as problem:
+        raise pytest.UsageError(str(problem)) from None
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip, or fail, what this machine lacks something for."""
+    for marker in item.iter_markers("needs"):
+        machine.need(*marker.args)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say what was not run and why, here and to `scripts/test.py`, which says all of it once more at its end."""
+    reasons = Counter(report.longrepr[2].removeprefix("Skipped: ") for report in terminalreporter.getreports("skipped"))
+    if not reasons:
+        return
+    terminalreporter.section("NOT RUN", sep="!", bold=True, yellow=True)
+    for reason, tests in reasons.most_common():
+        terminalreporter.line(f"!! {machine.not_run(tests, reason)}")
+        if fd := os.environ.get(machine.NOT_RUN_FD):
+            machine.record_not_run(int(fd), tests, reason)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -32,10 +64,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.fixture(scope="session")
 def engine() -> Iterator[Engine]:
-    """A Docker Engine of the tests' own. What it needs is needed: without it tests fail, they do not skip."""
-    if lacking := missing():
-        pytest.fail(f"the Docker suite lacks {', '.join(lacking)}: run it as root, after {INSTALL}", pytrace=False)
-    with Engine() as made:
+    """A Docker Engine of the tests' own, where this machine lets one start."""
+    machine.need("docker")
+    with ExitStack() as stack:
+        try:
+            made = stack.enter_context(Engine())
+        except RuntimeError as problem:
+            machine.give_up("docker", str(problem))
         yield made
 
 

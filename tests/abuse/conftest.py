@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections import OrderedDict
@@ -12,6 +11,7 @@ import pytest
 
 from tests.support.api import Api
 from tests.support.guarded import Guarded
+from tests.support.machine import need
 from tests.support.server import ServerProcess
 from tests.support.traces import Traces, settled, traces
 
@@ -86,11 +86,9 @@ def at_rest(attacked: ServerProcess, attacked_api: Api) -> Traces:
 
 
 @pytest.fixture
-def privilege(attacked_api: Api) -> None:
-    """Some limits are weaker for an ordinary user; root that has no cgroups is a machine to mend, not to skip."""
-    if attacked_api.eval("1")["isolation"]["memory"] != "ok":
-        assert os.geteuid() != 0, "no cgroups, though we are root: see the server's first log line"
-        pytest.skip("an ordinary user without delegated cgroups: limits are weaker, and shown as such")
+def privilege() -> None:
+    """Some limits are weaker without cgroups or for an ordinary user, and shown as such."""
+    need("cgroups", "root")
 
 
 @pytest.fixture
@@ -108,6 +106,7 @@ def undisturbed(attacked: ServerProcess, at_rest: Traces) -> Iterator[Neighbour]
 @pytest.fixture(scope="session")
 def without() -> Iterator[Callable[..., Guarded]]:
     """`without("seccomp", "capabilities")`: a guarded server lacking these; a few are kept for the next twin."""
+    need("root", "iproute2", "cgroups")
     kept: OrderedDict[tuple[str, ...], Guarded] = OrderedDict()
 
     def guarded(*names: str) -> Guarded:

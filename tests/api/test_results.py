@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import signal
 
 import pytest
 
-from python_executor.model.isolation import BOUNDARIES, MAY_BE_WEAKER
+from python_executor.model.isolation import BOUNDARIES
 from tests.support.api import Api
-
-HAS_CGROUPS = os.geteuid() == 0  # where root has none, these tests are to fail
+from tests.support.machine import lacking, weaker
 
 
 @pytest.mark.parametrize(
@@ -130,14 +128,14 @@ def test_too_much_memory_ends_it_and_keeps_what_was_printed(api: Api) -> None:
     code = "print('so far', flush=True)\nx = []\nwhile True: x.append(bytearray(10_000_000))"
     result = api.eval(code, config={"memory_mb": 100})
     assert (result["status"], result["stdout"]) == ("completed", "so far\n")
-    if HAS_CGROUPS or result["termination"] == "memory":
+    if lacking("cgroups") is None or result["termination"] == "memory":
         assert (result["termination"], result["exit_code"]) == ("memory", 137)
         assert "100" in result["error"]
     else:
         assert (result["error_type"], result["exit_code"]) == ("MemoryError", 1)
 
 
-@pytest.mark.skipif(not HAS_CGROUPS, reason="weaker for an ordinary user: each process is bounded by itself")
+@pytest.mark.needs("cgroups")
 def test_the_memory_of_children_counts(api: Api) -> None:
     code = "import subprocess, sys\nsubprocess.run([sys.executable, '-c', 'x = bytearray(500_000_000)'])\nprint('survived')"
     result = api.eval(code, config={"memory_mb": 100})
@@ -196,8 +194,7 @@ def test_every_result_tells_how_each_boundary_stood(api: Api, backend: str) -> N
     isolation = api.eval("1")["isolation"]
     assert list(isolation) == [boundary.name for boundary in BOUNDARIES]
     short = {name: state for name, state in isolation.items() if state != "ok"}
-    weaker = MAY_BE_WEAKER - {"host-paths"} if os.geteuid() != 0 else set()
-    assert short == dict.fromkeys(weaker if backend == "native" else WEAKER_IN_DOCKER, "weaker")
+    assert short == dict.fromkeys(weaker() if backend == "native" else WEAKER_IN_DOCKER, "weaker")
 
 
 def test_a_result_that_comes_later_tells_it_too(api: Api) -> None:

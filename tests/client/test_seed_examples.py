@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 import python_executor_client
+from tests.support.machine import lacking
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,8 @@ class Stage:
     wants_packages: bool = False  # which images are not given
 
 
+WANTS_NETWORK = "network_disabled=False"  # what the code of an example has that asks for one
+REFUSAL = "config.network_disabled false can't be had from this server"  # where there is none, with the reason
 ADDRESSES = ["http://pyexec.cluster:9999/", "http://localhost:8080"]  # of the documentation: ours stands in
 
 STAGES = {
@@ -110,6 +113,8 @@ def staged(example: doctest.Example, stage: Stage, server_url: str) -> doctest.E
     for written, here in {**dict.fromkeys(ADDRESSES, f"{server_url}/"), **stage.swaps}.items():
         source = source.replace(written, here)
     prints = [output for code, output in stage.prints.items() if code in source]
+    if WANTS_NETWORK in source and (reason := lacking("network")):
+        return doctest.Example(source, "", exc_msg=f"requests.exceptions.HTTPError: 400 ...: {REFUSAL}: {reason}.\n")
     return doctest.Example(source, prints[0] if prints else example.want)
 
 

@@ -22,7 +22,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.api import Api
-from tests.support.engine import MERGED, TARBALL_SECONDS, Engine, Unpacked, _apt_options, _mirror, tarball
+from tests.support.engine import MERGED, TARBALL_SECONDS, Engine, Unpacked, _apt_options, mirror, tarball
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 DEPLOY = ROOT / "deploy"
@@ -80,7 +80,7 @@ def bare() -> Path:
         made = path.with_suffix(f".{os.getpid()}.tar")
         subprocess.run(
             ["mmdebstrap", "--quiet", "--variant=apt", f"--aptopt={options}", f"--hook-dir={MERGED}", *LEAVE_OUT,
-             "--include=usr-is-merged", "bookworm", made, _mirror()],
+             "--include=usr-is-merged", "bookworm", made, mirror()],
             check=True, capture_output=True,
         )  # fmt: skip
         made.replace(path)

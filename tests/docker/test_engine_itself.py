@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.engine import IMAGES, Engine
+from tests.support.engine import IMAGES, Engine, has_gvisor
 
 USES = "import ctypes, hashlib, sqlite3, ssl, subprocess, sys, zoneinfo; zoneinfo.ZoneInfo('Pacific/Chatham'); " \
     "print(*sys.version_info[:2], subprocess.check_output(['sh', '-c', 'echo shell'], text=True).strip())"  # fmt: skip
@@ -70,6 +70,7 @@ def test_a_user_environment_and_directory_of_the_image_hold(engine: Engine) -> N
     assert run(engine, "with-user:latest", "python3", "-c", code) == "app 2000 green /srv/app"
 
 
+@pytest.mark.needs("gvisor")
 def test_the_second_runtime_runs_python_on_another_kernel(engine: Engine) -> None:
     code = "import platform; print(platform.release())"
     assert (
@@ -78,7 +79,7 @@ def test_the_second_runtime_runs_python_on_another_kernel(engine: Engine) -> Non
     )
 
 
-@pytest.mark.parametrize("runtime", ["runc", "runsc"])
+@pytest.mark.parametrize("runtime", ["runc", pytest.param("runsc", marks=pytest.mark.needs("gvisor"))])
 def test_memory_is_limited(engine: Engine, runtime: str) -> None:
     limits = (f"--runtime={runtime}", "--memory=64m", "--memory-swap=64m")
     with pytest.raises(RuntimeError, match="137"):
@@ -99,7 +100,7 @@ def test_a_container_outlives_a_killed_engine_but_not_a_stopped_one(own_engine: 
 
 
 def test_a_closed_engine_leaves_nothing(own_engine: Engine) -> None:
-    for runtime in ("runc", "runsc"):
+    for runtime in ("runc", "runsc") if has_gvisor() else ("runc",):
         own_engine.run_cli("run", "--detach", "--network=none", f"--runtime={runtime}", "trapping:latest")
     own_engine.stop()
     assert not own_engine._processes()

@@ -24,6 +24,8 @@ from tests.support.engine import Engine
 from .serving import WELL, Served, ending, long, serving
 
 RUNTIMES = ("runc", "runsc")
+gvisor = pytest.mark.needs("gvisor")
+EACH_RUNTIME = (RUNTIMES[0], pytest.param(RUNTIMES[1], marks=gvisor))
 IMAGE = "with-setuid:latest"  # has programs that make their caller root elsewhere
 IN_A_CONTAINER: dict[str, tuple[str, str]] = {  # what of an attack's code becomes what
     # /guest is a file system of the execution's own, whose programs have no more rights than its code.
@@ -116,7 +118,7 @@ def both(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
         yield served
 
 
-@pytest.fixture(scope="module", params=RUNTIMES)
+@pytest.fixture(scope="module", params=EACH_RUNTIME)
 def answers(request: pytest.FixtureRequest, both: Served) -> dict[str, tuple[int, str]]:
     """Exit code and output of every attack under a runtime."""
     codes = json.dumps({attack.name: contained(attack, request.param) for attack in escape.ATTACKS})
@@ -134,7 +136,7 @@ def test_an_attack_is_held(answers: dict[str, tuple[int, str]], attack: Attack) 
 
 @long
 @pytest.mark.parametrize("attack", escape.ATTACKS, ids=str)
-@pytest.mark.parametrize("runtime", RUNTIMES)
+@pytest.mark.parametrize("runtime", EACH_RUNTIME)
 def test_an_attack_is_held_in_a_container_of_its_own(both: Served, runtime: str, attack: Attack) -> None:
     result = both.api.run(contained(attack, runtime), config=dict(attack.config), docker_image=IMAGE, runtime=runtime)
     assert "REACHED" not in result["stdout"] or is_gvisors_own(attack, runtime), result
@@ -152,6 +154,7 @@ for pid in (1, "self"): print([line.split() for line in open(f"/proc/{pid}/statu
     assert "['Seccomp:', '2']" in of_1
 
 
+@gvisor
 def test_runsc_is_another_kernel(both: Served) -> None:
     ours, its = (both.api.eval("print(open('/proc/version').read())", runtime=runtime) for runtime in RUNTIMES)
     assert ours["stdout"].strip() == Path("/proc/version").read_text().strip()
@@ -159,6 +162,7 @@ def test_runsc_is_another_kernel(both: Served) -> None:
     assert ours["stdout"] != its["stdout"]
 
 
+@gvisor
 def test_a_kill_ends_all_of_it_under_runsc_too(both: Served) -> None:
     execution_id = both.begin(
         "import os, signal, time\nsignal.signal(15, signal.SIG_IGN)\nif os.fork() == 0: time.sleep(60)\n"
@@ -171,12 +175,14 @@ def test_a_kill_ends_all_of_it_under_runsc_too(both: Served) -> None:
     assert both.api.look(execution_id)["stdout"] == "up\n"
 
 
+@gvisor
 def test_its_time_ends_it_under_runsc_too(both: Served) -> None:
     result = both.api.eval("while True: pass", runtime="runsc", config={"timeout_seconds": 1})
     assert ending(result) == ("failed", "timeout", 124)
     assert result["duration_ms"] < 2500
 
 
+@gvisor
 def test_memory_is_bounded_under_runsc_too(both: Served) -> None:
     code = "print('before', flush=True)\nx = []\nwhile True: x.append(bytearray(b'x' * (1 << 20)))"
     result = both.api.eval(code, runtime="runsc", config={"memory_mb": 128, "timeout_seconds": 30})
@@ -184,6 +190,7 @@ def test_memory_is_bounded_under_runsc_too(both: Served) -> None:
     assert result["stdout"] == "before\n"
 
 
+@gvisor
 def test_code_gets_through_runsc_what_it_gets_through_runc(both: Served) -> None:
     code = "import os, sys\nprint(sys.stdin.read(), open('a/b').read(), os.getuid(), os.environ['X'], sys.argv)\nsys.exit(3)"
     made = {"main.py": code, "a/b": "content"}
@@ -194,6 +201,7 @@ def test_code_gets_through_runsc_what_it_gets_through_runc(both: Served) -> None
     ] * 2
 
 
+@gvisor
 def test_the_network_is_refused_under_runsc(both: Served) -> None:
     answer = both.api.post_eval({"code": "1", "runtime": "runsc", "config": {"network_disabled": False}})
     assert_error(answer, 400, "network_unavailable", "runsc")

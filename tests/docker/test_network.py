@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import subprocess
 
+import pytest
+
 from .serving import Served, container_of, inspect
 
 DEVICES = "import os\nprint(sorted(os.listdir('/sys/class/net')))\n"
@@ -13,6 +15,7 @@ def test_a_container_has_a_loopback_and_nothing_else(containers: Served) -> None
     assert containers.api.run(DEVICES)["stdout"] == "['lo']\n"
 
 
+@pytest.mark.needs("network")
 def test_one_with_network_has_a_tap_behind_a_filter_and_reaches_nothing_of_the_machine(containers: Served) -> None:
     reach = f"""{DEVICES}
 import socket

@@ -20,6 +20,7 @@ import pytest
 
 from tests.support.api import Api
 from tests.support.engine import IMAGES, Unpacked, tarball
+from tests.support.machine import need
 from tests.support.server import ServerProcess
 
 pytestmark = pytest.mark.long
@@ -52,8 +53,7 @@ Podman = Callable[..., str]
 @pytest.fixture(scope="module")
 def podman() -> Iterator[tuple[Podman, Path]]:
     """Its command line and its socket, with a store of its own."""
-    if shutil.which("podman") is None or os.geteuid() != 0:
-        pytest.fail("these tests need Podman: run them as root, after apt-get install podman runc", pytrace=False)
+    need("podman")
     place = Path(tempfile.mkdtemp(prefix="podman-"))  # Podman takes 50 characters at most
     runc = place / "runc"
     runc.write_text(RUNC)

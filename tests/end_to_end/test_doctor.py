@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from python_executor.model.isolation import BOUNDARIES, MAY_BE_WEAKER
+from python_executor.model.isolation import BOUNDARIES
+from tests.support import machine
 
 
 def doctor(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -38,7 +39,7 @@ def test_it_has_tried_every_boundary(report: dict[str, Any]) -> None:
 
 def test_what_is_weaker_here_is_named_with_the_reason_and_what_mends_it(report: dict[str, Any]) -> None:
     weaker = {each["name"] for each in report["boundaries"] if each["state"] != "ok"}
-    assert weaker == (MAY_BE_WEAKER - {"host-paths"} if os.geteuid() != 0 else set())
+    assert weaker == machine.weaker()
     assert all(each["seen"] and each["mend"] for each in report["boundaries"] if each["name"] in weaker)
 
 

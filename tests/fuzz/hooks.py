@@ -18,9 +18,11 @@ from schemathesis.transport.requests import REQUESTS_TRANSPORT, multipart_serial
 from schemathesis.transport.serialization import Binary
 
 from tests.support.archives import tar_of
+from tests.support.machine import lacking
 
 ARCHIVE = tar_of({"main.py": "import sys\nprint(sys.argv, sys.stdin.read(9))", "tool.py": "x = 1"})
 NOTES = os.environ["FUZZ_NOTES"]
+HAS_NETWORK = lacking("network") is None
 known: list[str] = []  # ids of executions
 
 
@@ -49,10 +51,15 @@ def write_upload(context: schemathesis.SerializationContext, value: Any) -> dict
 
 
 def make_runnable(fields: Any) -> None:
-    """Take an entrypoint away that names none of the files, and names that can't be files beside each other."""
+    """Take away an entrypoint that names none of the files, names that can't be files beside each other, and a network.
+
+    The last only where there can be none: there every second request would meet that refusal, and no other one.
+    """
     if not isinstance(fields, dict):
         return
     fields.pop("entrypoint", None)
+    if not HAS_NETWORK and isinstance(fields.get("config"), dict):
+        fields["config"].pop("network_disabled", None)
     if isinstance(fields.get("files"), list):
         fields["files"] = [{**file, "name": f"file{number}.py"} for number, file in enumerate(fields["files"])]
 

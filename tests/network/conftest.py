@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from tests.support.api import Api
+from tests.support.machine import need
 from tests.support.server import ServerProcess
 from tests.support.world import RESOLVER, World
 
@@ -83,6 +84,7 @@ def command(pid: int) -> bytes:
 
 @pytest.fixture(scope="session")
 def world() -> Iterator[World]:
+    need("root", "iproute2", "network")
     made = World()
     yield made
     made.close()

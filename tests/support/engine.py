@@ -36,8 +36,8 @@ STOP_SECONDS = END_SECONDS = 20.0
 CLI_SECONDS = 120.0
 LOG_LINES = 20
 TARBALL_SECONDS = 7 * 86400
-PROGRAMS = {"dockerd", "docker", "mmdebstrap", "runsc"}
-INSTALL = "apt-get install docker.io mmdebstrap runsc"
+PROGRAMS = ("docker", "dockerd", "mmdebstrap")
+INSTALL = "apt-get install docker.io mmdebstrap"
 NO_NETWORK = (
     "--bridge=none", "--iptables=false", "--ip6tables=false", "--ip-forward=false", "--ip-masq=false",
 )  # fmt: skip
@@ -133,10 +133,9 @@ IMAGES: dict[str, Unpacked | Built] = {
 }
 
 
-def missing() -> list[str]:
-    """What this machine lacks for an engine with every image."""
-    programs = sorted(name for name in PROGRAMS if shutil.which(name) is None)
-    return [*programs, *([] if os.geteuid() == 0 else ["root"])]
+def has_gvisor() -> bool:
+    """Whether an engine here has gVisor's runtime beside its own."""
+    return os.access(RUNSC, os.X_OK)
 
 
 class Engine:
@@ -247,7 +246,7 @@ class Engine:
     def _configuration(self) -> dict[str, object]:
         runsc = {"runsc": {"path": str(RUNSC), "runtimeArgs": RUNSC_OPTIONS}}
         return {
-            "runtimes": runsc if RUNSC.exists() else {},
+            "runtimes": runsc if has_gvisor() else {},
             "cgroup-parent": f"/{self._group}",
             "exec-opts": ["native.cgroupdriver=cgroupfs"],
             **self._settings,
@@ -315,15 +314,15 @@ def _unpack(image: Unpacked, path: Path) -> None:
     options.write_text(_apt_options())
     done = subprocess.run(
         ["mmdebstrap", "--quiet", "--variant=extract", f"--aptopt={options}", f"--hook-dir={MERGED}",
-         f"--include={','.join(image.packages)}", f"--extract-hook={FINISH}", image.release, path, _mirror()],
+         f"--include={','.join(image.packages)}", f"--extract-hook={FINISH}", image.release, path, mirror()],
         capture_output=True, text=True, env={**os.environ, "TMPDIR": str(path.parent)},
     )  # fmt: skip
     if done.returncode:
         raise RuntimeError(f"mmdebstrap {image.release}: {done.stderr}")
 
 
-def _mirror() -> str:
-    """Where this machine's apt has the release from: the others are there, too."""
+def mirror() -> str:
+    """Where this machine's apt has the release from: the others are there, too. RuntimeError: it has none."""
     fields = "$(REPO_URI) $(RELEASE) $(COMPONENT)"
     lines = _output("apt-get", "indextargets", "--format", fields, "Created-By: Packages").splitlines()
     for uri, release, component in (line.split() for line in lines):
