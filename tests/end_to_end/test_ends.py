@@ -7,7 +7,6 @@ import os
 import signal
 import socket
 import sqlite3
-import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -15,33 +14,17 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.end_to_end.test_leftovers import descendants
 from tests.support.api import Api
 from tests.support.server import ServerProcess
+from tests.support.traces import descendants, sleepers, within
 
 Start = Callable[..., ServerProcess]
 
 
-def within(seconds: float, condition: Callable[[], object]) -> bool:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.05)
-    return True
-
-
-def sleepers(server: ServerProcess) -> list[int]:
-    """Processes that the code below has started."""
-    assert server.process is not None
-    found = []
-    for pid in descendants(server.process.pid):
-        try:
-            if b"sleep\0" in Path(f"/proc/{pid}/cmdline").read_bytes():
-                found.append(pid)
-        except OSError:
-            continue
-    return found
+def statuses(data: Path) -> list[str]:
+    """Those on record in a server's data directory."""
+    with closing(sqlite3.connect(data / "executions.sqlite3")) as database:
+        return [status for (status,) in database.execute("SELECT status FROM executions")]
 
 
 def may_set_scores() -> bool:
@@ -60,20 +43,15 @@ def test_a_client_that_hangs_up_leaves_no_code_running_and_it_is_on_record_as_ki
     with socket.create_connection((str(address.hostname), int(address.port or 0))) as connection:
         head = f"POST /api/v1/eval HTTP/1.1\r\nHost: {address.netloc}\r\nContent-Length: {len(body)}\r\n\r\n"
         connection.sendall(head.encode() + body)
-        assert within(10, lambda: sleepers(server))
-    assert within(10, lambda: not sleepers(server))
-
-    def statuses() -> list[tuple[str]]:
-        with closing(sqlite3.connect(tmp_path / "data/executions.sqlite3")) as database:
-            return database.execute("SELECT status FROM executions").fetchall()
-
-    assert within(10, lambda: statuses() == [("killed",)])
+        assert within(10, lambda: sleepers(server.pid))
+    assert within(10, lambda: not sleepers(server.pid))
+    assert within(10, lambda: statuses(tmp_path / "data") == ["killed"])
 
 
 def test_sigterm_lets_what_runs_finish_and_takes_no_more(start_server: Start, tmp_path: Path) -> None:
     server = start_server(data_dir=tmp_path, shutdown_grace=20)
     with closing(Api(server.url)) as api:
-        running = api.submit("import time; print('up', flush=True); time.sleep(1.5); print('done')")
+        running = api.submit("import time; print('up', flush=True); time.sleep(4); print('done')")
         api.until(running, "stdout", "up\n")
         server.signal(signal.SIGTERM)
         assert within(5, lambda: api.get("/health/ready").status_code == 503)
@@ -107,7 +85,7 @@ def test_what_was_finished_is_still_there_after_a_kill_of_the_server(start_serve
     server = start_server(data_dir=tmp_path)
     with closing(Api(server.url)) as api:
         finished = api.finished(api.submit("print('kept')"))
-        time.sleep(0.5)  # its record is written off the path of the answer
+        assert within(30, lambda: statuses(tmp_path) == ["completed"])  # it is written off the path of the answer
     server.signal(signal.SIGKILL)
     server.wait()
     server.start()
@@ -136,9 +114,11 @@ def test_the_server_is_the_last_that_the_kernel_would_kill_for_memory(start_serv
 def test_the_memory_of_what_runs_is_summed_against_the_budget(start_server: Start) -> None:
     server = start_server(memory_budget=200, default_memory_mb=100, max_concurrent=10)
     with closing(Api(server.url)) as api:
-        ids = [api.submit("import time; time.sleep(2)") for _ in range(3)]
-        assert within(2, lambda: [api.look(each)["status"] for each in ids] == ["running", "running", "pending"])
-        assert {api.finished(each)["exit_code"] for each in ids} == {0}
+        *running, third = [api.submit(code) for code in ("import time; time.sleep(60)",) * 2 + ("print(3)",)]
+        assert within(10, lambda: {api.look(each)["status"] for each in running} == {"running"})
+        assert api.look(third)["status"] == "pending"
+        api.kill(running[0])
+        assert api.finished(third)["stdout"] == "3\n"
 
 
 def test_signals_that_the_servers_starter_ignores_are_found_as_usual(start_server: Start) -> None:

@@ -47,6 +47,12 @@ class ServerProcess:
         self.url = self._announced_url()
         return self.url
 
+    @property
+    def pid(self) -> int:
+        """Of the process that was started."""
+        assert self.process is not None
+        return self.process.pid
+
     def signal(self, number: signal.Signals) -> None:
         """Send it a signal."""
         assert self.process is not None

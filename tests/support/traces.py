@@ -49,6 +49,26 @@ def descendants(root: int) -> set[int]:
     return found
 
 
+def sleepers(root: int, seconds: int = 600) -> list[int]:
+    """Processes below one that run `sleep SECONDS`, as code does of which a test wants to see that it has begun."""
+    found = []
+    for pid in descendants(root):
+        with suppress(OSError):
+            if b"sleep\0%d\0" % seconds in Path(f"/proc/{pid}/cmdline").read_bytes():
+                found.append(pid)
+    return found
+
+
+def within(seconds: float, condition: Callable[[], object]) -> bool:
+    """Whether something comes true in that time."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True
+
+
 def targets(directory: Path) -> set[str]:
     """Where the links of a directory of /proc lead; some may vanish while one looks."""
     found = set()
