@@ -6,6 +6,7 @@ meantime sees a refused connection, and nobody ends the executions. So the signa
     SIGTERM, SIGINT    `executions.close(grace)` begins: /health/ready and new work answer 503, what runs may finish
                        and its requests get their answers, what is left after the grace is killed and recorded
     then               uvicorn is told to exit; all requests have what they waited for
+    SIGINT ignored     by who started us, as shells do for what is in the background: it stays ignored
     SIGINT again       no more waiting: requests are answered 503 and the process ends; its sandboxes end with it, and
                        the next start records what was lost
 """
@@ -146,12 +147,15 @@ class _Stop:
     @contextlib.contextmanager
     def on_signals(self) -> Generator[None]:
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
+        numbers = [signal.SIGTERM]
+        if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
+            numbers.append(signal.SIGINT)
+        for number in numbers:
             loop.add_signal_handler(number, self._on_signal, number)
         try:
             yield
         finally:
-            for number in (signal.SIGTERM, signal.SIGINT):
+            for number in numbers:
                 loop.remove_signal_handler(number)
 
     async def finished(self) -> None:

@@ -16,6 +16,7 @@ import pytest
 
 from tests.support.api import Api, assert_error
 from tests.support.exchange import connect, read_answer, request
+from tests.support.traces import within
 
 SERVER = """
 import asyncio, sys
@@ -27,6 +28,7 @@ from python_executor.storage.memory import MemoryStore
 from tests.unit.api.fakes import settings
 
 def script(spec):
+    print("begun", flush=True)
     gate = asyncio.Event()
     if spec.stdin:
         asyncio.get_running_loop().call_later(float(spec.stdin), gate.set)
@@ -64,7 +66,7 @@ class Running:
                 api.close()
 
         future = self._threads.submit(run)
-        time.sleep(0.3)
+        assert self.process.stdout and self.process.stdout.readline() == "begun\n"
         return future
 
     def send(self, number: signal.Signals) -> None:
@@ -96,13 +98,33 @@ def test_a_signal_lets_what_runs_finish_and_takes_no_more(
     start: Callable[[float], Running], number: signal.Signals
 ) -> None:
     server = start(30)
-    answer = server.start_eval("0.8")
+    answer = server.start_eval("2.5")
     server.send(number)
+    assert within(10, lambda: server.api.get("/health/ready").status_code == 503)
     for refused in (server.api.get("/health/ready"), server.api.post_eval({"code": "1"})):
         assert_error(refused, 503, "unavailable")
         assert "Retry-After" in refused.headers
     assert server.api.get("/health").status_code == 200
     assert answer.result(10)["termination"] == "exited"
+    assert server.process.wait(10) == 0
+
+
+@pytest.fixture
+def ignored_interrupts() -> Iterator[None]:
+    """What a shell without job control does for those that it puts into the background."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_an_interrupt_that_its_starter_has_it_ignore_ends_nothing(
+    ignored_interrupts: None, start: Callable[[float], Running]
+) -> None:
+    server = start(30)
+    for _ in range(3):
+        server.send(signal.SIGINT)
+    assert server.api.get("/health/ready").status_code == 200
+    server.send(signal.SIGTERM)
     assert server.process.wait(10) == 0
 
 
