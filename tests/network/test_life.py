@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -180,19 +181,23 @@ def test_with_the_server_go_its_networks(world: World, how: signal.Signals) -> N
         assert not [command(pid) for pid in programs if Path(f"/proc/{pid}").exists()]
 
 
+@pytest.fixture
+def programs() -> Iterator[Path]:
+    """A directory for PATH, in reach of the box's root, who is an unprivileged user: pytest's own are closed to him."""
+    with tempfile.TemporaryDirectory(prefix="python-executor-programs-") as directory:
+        Path(directory).chmod(0o755)
+        yield Path(directory)
+
+
 def with_programs(directory: Path, *names: str) -> str:
-    """For PATH: a directory with just these, in reach of the box's root, who is an unprivileged user."""
-    directory.mkdir()
-    for parent in directory.parents:
-        if parent != Path("/tmp") and parent.is_relative_to("/tmp"):
-            parent.chmod(0o755)
+    """For PATH: the directory, with just these."""
     for name in names:
         (directory / name).symlink_to(str(shutil.which(name)))
     return str(directory)
 
 
-def test_a_server_without_slirp4netns_says_so_and_runs_what_needs_no_network(world: World, tmp_path: Path) -> None:
-    path = with_programs(tmp_path / "bin", "nsenter")
+def test_a_server_without_slirp4netns_says_so_and_runs_what_needs_no_network(world: World, programs: Path) -> None:
+    path = with_programs(programs, "nsenter")
     with served(world, f"PATH={path}") as server:
         body = {"code": "print(1)", "config": {"network_disabled": False}}
         sentence = "its machine lacks slirp4netns: install the packages of that name."
@@ -214,10 +219,10 @@ BROKEN = pytest.mark.parametrize(("program", "text"), [("slirp4netns", "out of t
 
 @BROKEN
 def test_a_server_that_finds_at_its_start_that_it_can_give_no_network_refuses_it_with_the_reason(
-    world: World, tmp_path: Path, program: str, text: str
+    world: World, programs: Path, program: str, text: str
 ) -> None:
-    path = with_programs(tmp_path / "bin", "nsenter", "nft", "slirp4netns")
-    break_program(tmp_path / "bin", program, text)
+    path = with_programs(programs, "nsenter", "nft", "slirp4netns")
+    break_program(programs, program, text)
     with served(world, f"PATH={path}") as server:
         answer = server.call("post_eval", {"code": "print(1)", "config": {"network_disabled": False}})
         assert_error(answer, 400, "network_unavailable", f"{program} ended with 3: {text}")
@@ -227,11 +232,11 @@ def test_a_server_that_finds_at_its_start_that_it_can_give_no_network_refuses_it
 
 @BROKEN
 def test_where_a_network_cannot_be_set_up_any_more_the_execution_fails_and_nothing_of_it_runs(
-    world: World, tmp_path: Path, program: str, text: str
+    world: World, programs: Path, program: str, text: str
 ) -> None:
-    path = with_programs(tmp_path / "bin", "nsenter", "nft", "slirp4netns")
+    path = with_programs(programs, "nsenter", "nft", "slirp4netns")
     with served(world, f"PATH={path}") as server:
-        break_program(tmp_path / "bin", program, text)
+        break_program(programs, program, text)
         result = server.call("eval", "print(1)", config={"network_disabled": False})
         assert (result["status"], result["termination"], result["stdout"]) == ("failed", "error", "")
         assert text not in json.dumps(result)
