@@ -167,15 +167,15 @@ def test_a_synchronous_execution_can_be_looked_at_later(api: Api) -> None:
 
 
 def test_waiting_ends_with_the_execution_or_with_the_seconds(api: Api) -> None:
-    execution_id = api.submit("import time; time.sleep(1.5)")
+    execution_id = api.submit("import time; time.sleep(4)")
     began = time.monotonic()
     response = api.get(f"/api/v1/executions/{execution_id}?wait=0.3")
     assert response.headers["Preference-Applied"] == "wait"
     assert response.json()["status"] in ("pending", "running")
-    assert 0.2 < time.monotonic() - began < 1.2
+    assert 0.2 < time.monotonic() - began < 3.5
     response = api.get(f"/api/v1/executions/{execution_id}?wait=60")
     assert (response.headers["Preference-Applied"], response.json()["status"]) == ("wait", "completed")
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 30
     assert "Preference-Applied" not in api.get(f"/api/v1/executions/{execution_id}").headers
 
 

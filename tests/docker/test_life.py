@@ -79,7 +79,7 @@ def test_a_process_that_outlives_the_code_ends_with_it(containers: Served) -> No
     code = f"import os, time\n{STUBBORN['daemonizes']}\nprint('done')"
     start = time.monotonic()
     result = containers.api.run(code, docker_image=IMAGE)
-    assert time.monotonic() - start < 5
+    assert time.monotonic() - start < 20
     assert (result["stdout"], ending(result)) == ("done\n", WELL)
 
 

@@ -177,7 +177,7 @@ def test_idle_connections_hold_nothing_up(start: Callable[[float], Running]) -> 
     began = time.monotonic()
     server.send(signal.SIGTERM)
     assert server.process.wait(10) == 0
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 10  # of the 30 that it would wait
 
 
 def test_a_port_in_use_is_told_at_once(start: Callable[[float], Running]) -> None:
