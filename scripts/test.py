@@ -29,6 +29,7 @@ from tests.support import machine  # noqa: E402
 PYTHON = Path(sys.executable)
 ORDINARY_USER = "65534"  # nobody
 TWO_AT_A_TIME = ("--numprocesses", "2")
+TWO_FILES_AT_A_TIME = (*TWO_AT_A_TIME, "--dist", "loadfile")  # whose tests share a server, or a port
 PYTEST = ("-m", "pytest", "--quiet", "-p", "no:cacheprovider")
 GUEST = ROOT / "src/python_executor/guest"
 NOT_RUN = os.memfd_create("not-run")  # where each run of pytest writes what it skipped, whoever's it is
@@ -124,14 +125,14 @@ GROUPS: dict[str, Callable[[], None]] = {
     "checks": checks,
     "unit": pytest(*TWO_AT_A_TIME, "tests/unit"),
     "sandbox": pytest("tests/sandbox"),
-    "api": pytest("tests/api"),
+    "api": pytest(*TWO_FILES_AT_A_TIME, "tests/api"),
     "packages": pytest(*TWO_AT_A_TIME, "tests/packages"),
     "abuse": pytest("tests/abuse"),
-    "fuzz": pytest("tests/fuzz"),
+    "fuzz": pytest(*TWO_FILES_AT_A_TIME, "tests/fuzz"),
     "client": pytest("tests/client"),
     "client-versions": client_versions,
-    "end-to-end": pytest("tests/end_to_end"),
-    "network": pytest("tests/network"),
+    "end-to-end": pytest(*TWO_FILES_AT_A_TIME, "tests/end_to_end"),
+    "network": pytest(*TWO_FILES_AT_A_TIME, "tests/network"),
     "docker": docker,
 }
 if os.geteuid() == 0:  # else it is what the other groups are
