@@ -34,8 +34,8 @@ def execution_content(execution: Execution) -> dict[str, Any]:
     return {
         "execution_id": execution.execution_id,
         "status": execution.status,
-        "stdout": execution.stdout.decode("utf-8", "replace"),
-        "stderr": execution.stderr.decode("utf-8", "replace"),
+        "stdout": bytes(execution.stdout).decode("utf-8", "replace"),
+        "stderr": bytes(execution.stderr).decode("utf-8", "replace"),
         "exit_code": execution.exit_code,
         "error": execution.error,
         "error_type": execution.error_type,

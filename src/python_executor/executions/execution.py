@@ -20,7 +20,7 @@ from datetime import datetime
 
 from ..model.environment import Environment
 from ..model.events import Event, Exited, Preparing, Raised, Result, Stderr, Stdout, Termination, Usage
-from ..model.execution import Execution, Status
+from ..model.execution import Blocks, Execution, Status
 from ..model.isolation import Isolation
 from ..model.spec import ExecutionSpec, Limits
 
@@ -37,6 +37,7 @@ class Ending:
 
 KILLED = Ending(Status.KILLED, Termination.KILLED, 137)
 SHUT_DOWN = Ending(Status.FAILED, Termination.LOST, 125, "the server was shut down before the execution had finished")
+BLOCK_BYTES = 64 * 1024  # of output that are kept as one object
 IMPORT_ERRORS = ("ModuleNotFoundError", "ImportError")
 OUR_FAILURE = Ending(
     Status.FAILED, Termination.ERROR, 125, "the server failed to run this; it was not the code's doing: try again"
@@ -68,21 +69,28 @@ def ended_by_itself(event: Exited, limits: Limits) -> Ending:
 
 
 class Output:
-    """The first `limit` bytes of a stream."""
+    """The first `limit` bytes of a stream, in blocks: a snapshot shares them, and a byte a packet costs no object each."""
 
     def __init__(self, limit: int) -> None:
         self.truncated = False
-        self._limit = limit
-        self._kept = bytearray()
+        self._room = limit
+        self._blocks: list[bytes] = []
+        self._last = bytearray()  # what is no whole block yet
 
     def feed(self, data: bytes) -> None:
         """Keep what still fits and let go of the rest."""
-        room = self._limit - len(self._kept)
-        self._kept += data[:room]
-        self.truncated = self.truncated or len(data) > room
+        self.truncated = self.truncated or len(data) > self._room
+        kept = data[: self._room]
+        self._room -= len(kept)
+        self._last += kept
+        if len(self._last) >= BLOCK_BYTES:
+            self._blocks.append(bytes(self._last))
+            self._last.clear()
 
-    def __bytes__(self) -> bytes:
-        return bytes(self._kept)
+    def snapshot(self) -> bytes | Blocks:
+        """The bytes so far; costs no more than the last block, however many there are."""
+        last = bytes(self._last)
+        return Blocks(*self._blocks, last) if self._blocks else last
 
 
 def printable(text: str) -> str:
@@ -194,8 +202,8 @@ class LiveExecution:
             created_at=self._created_at,
             started_at=self._started_at,
             finished_at=finished_at,
-            stdout=bytes(self._stdout),
-            stderr=bytes(self._stderr),
+            stdout=self._stdout.snapshot(),
+            stderr=self._stderr.snapshot(),
             stdout_truncated=self._stdout.truncated,
             stderr_truncated=self._stderr.truncated,
             exit_code=ending.exit_code if ending else None,

@@ -237,7 +237,7 @@ class Executions:
         return self._admission.join(spec.limits.memory_mb, ready=ready)
 
     def _finished(self, final: Execution) -> None:
-        self._admission.add_backlog(size_of(final))
+        self._admission.add_backlog(final.output_bytes)
         if not self._unrecorded:
             asyncio.get_running_loop().call_later(RECORD_DELAY, self._record_waiting)
         self._unrecorded.append(final)
@@ -265,7 +265,7 @@ class Executions:
         """Let go of a final execution: from now on the store alone has it, if anybody."""
         life = self._lives.pop(execution_id, None)
         if life and life.live.final:
-            self._admission.add_backlog(-size_of(life.live.final))
+            self._admission.add_backlog(-life.live.final.output_bytes)
 
     def _log_unrecorded(self, execution_id: str, failure: Exception) -> None:
         log.error("an execution could not be recorded", execution_id=execution_id, **describe(failure))
@@ -306,8 +306,3 @@ class Executions:
             log.error("sandboxes or records were not done with at shutdown", count=len(self._tasks))
         for task in self._tasks:
             task.cancel()
-
-
-def size_of(execution: Execution) -> int:
-    """Bytes of output that it holds."""
-    return len(execution.stdout) + len(execution.stderr)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -26,7 +27,39 @@ class Status(StrEnum):
         return self not in (Status.PENDING, Status.RUNNING)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+class Blocks:
+    """Bytes in several blocks, which all snapshots that show them share. Equal to the same bytes in one piece."""
+
+    __slots__ = ("_size", "blocks")
+
+    def __init__(self, *blocks: bytes) -> None:
+        self.blocks = blocks
+        self._size = sum(map(len, blocks))
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __bytes__(self) -> bytes:
+        return b"".join(self.blocks)
+
+    def __eq__(self, other: object) -> bool:
+        return bytes(self) == bytes(other) if isinstance(other, bytes | Blocks) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(bytes(self))
+
+    def __repr__(self) -> str:
+        return f"Blocks({bytes(self)!r})"
+
+
+def pieces(data: bytes | Blocks, size: int) -> Iterator[bytes]:
+    """The bytes again in pieces of at most that size."""
+    for block in data.blocks if isinstance(data, Blocks) else (data,):
+        for start in range(0, len(block), size):
+            yield block[start : start + size]
+
+
+@dataclass(frozen=True, slots=True, weakref_slot=True, kw_only=True)
 class Execution:
     """A snapshot. Times are aware and in UTC; `stdout` and `stderr` are the bytes kept, at most the cap."""
 
@@ -36,8 +69,8 @@ class Execution:
     created_at: datetime
     started_at: datetime | None = None
     finished_at: datetime | None = None
-    stdout: bytes = b""
-    stderr: bytes = b""
+    stdout: bytes | Blocks = b""
+    stderr: bytes | Blocks = b""
     stdout_truncated: bool = False
     stderr_truncated: bool = False
     exit_code: int | None = None
@@ -53,6 +86,11 @@ class Execution:
     isolation: Isolation | None = field(default=None, hash=False)  # from its start on
     environment: Environment | None = None  # its packages, once they are there
     preparing: Preparing | None = None  # how far they are, as long as they are not; not on record
+
+    @property
+    def output_bytes(self) -> int:
+        """Bytes of output that it holds."""
+        return len(self.stdout) + len(self.stderr)
 
     @property
     def duration_ms(self) -> int | None:

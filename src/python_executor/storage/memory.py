@@ -36,7 +36,7 @@ class MemoryStore:
         """Drop what finished earlier, then the oldest beyond the size limit."""
         dropped, kept_bytes = 0, 0
         for finished_at, execution in self._newest_first():
-            kept_bytes += len(execution.stdout) + len(execution.stderr)
+            kept_bytes += execution.output_bytes
             if finished_at < finished_before or kept_bytes > self._max_bytes:
                 del self._executions[execution.execution_id]
                 dropped += 1

@@ -46,10 +46,10 @@ def to_row(execution: Execution) -> Row:
         microseconds(execution.created_at),
         microseconds(execution.started_at) if execution.started_at else None,
         microseconds(execution.finished_at) if execution.finished_at else None,
-        ROW_OVERHEAD + len(details) + len(execution.stdout) + len(execution.stderr),
+        ROW_OVERHEAD + len(details) + execution.output_bytes,
         details,
-        execution.stdout,
-        execution.stderr,
+        bytes(execution.stdout),
+        bytes(execution.stderr),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from datetime import timedelta
 from itertools import permutations
 
@@ -11,7 +12,8 @@ from hypothesis import strategies as st
 
 from python_executor.executions.execution import KILLED, OUR_FAILURE, SHUT_DOWN, Ending, LiveExecution, timed_out
 from python_executor.model.events import Exited, Raised, Result, Stderr, Stdout, Termination
-from python_executor.model.execution import Status
+from python_executor.model.execution import Blocks, Status, pieces
+from python_executor.model.spec import MEBIBYTE
 from python_executor.sandboxes.fake import ISOLATION, USAGE, exited
 
 from .support import BEGINNING, make_spec
@@ -219,3 +221,37 @@ def test_the_last_event_is_told_from_the_others():
     live = make_live()
     assert [live.feed(event) for event in (Stdout(b"x"), Result("1"), Raised("E", 1))] == [False, False, False]
     assert live.feed(Exited(0, Termination.EXITED, USAGE))
+
+
+def grown_by(work) -> int:
+    """Bytes of memory that stay taken while the outcome of the work is held."""
+    tracemalloc.start()
+    try:
+        kept = work()
+        grown, _ = tracemalloc.get_traced_memory()
+        del kept
+        return grown
+    finally:
+        tracemalloc.stop()
+
+
+def test_whoever_looks_at_a_running_execution_shares_its_output():
+    live = make_live(max_output=10 * MEBIBYTE)
+    for _ in range(10):
+        live.feed(Stdout(bytes(MEBIBYTE)))
+    assert grown_by(lambda: [live.snapshot() for _ in range(100)]) < MEBIBYTE
+
+
+def test_output_that_comes_byte_by_byte_takes_little_more_than_its_bytes():
+    live = make_live(max_output=10 * MEBIBYTE)
+    assert grown_by(lambda: [live.feed(Stdout(b"x")) for _ in range(MEBIBYTE)] and live.snapshot()) < 12 * MEBIBYTE
+    assert live.snapshot().stdout == b"x" * MEBIBYTE
+
+
+@given(chunks=st.lists(st.binary(max_size=8)), size=st.integers(1, 5))
+def test_blocks_are_the_same_bytes_whatever_the_pieces(chunks, size):
+    whole, blocks = b"".join(chunks), Blocks(*chunks)
+    assert (len(blocks), bytes(blocks), blocks, hash(blocks)) == (len(whole), whole, whole, hash(whole))
+    for data in (whole, blocks):
+        parts = list(pieces(data, size))
+        assert b"".join(parts) == whole and all(len(part) <= size for part in parts)
