@@ -12,11 +12,13 @@ from starlette.responses import PlainTextResponse, Response
 
 from ..model.errors import InvalidRequest, Unavailable
 from ..model.spec import ExecutionSpec
+from .answers import Answers
 from .bodies import EvalRequest, Metadata, parse
 from .protocol import CONNECTION, Protocol
-from .responses import engine_content, execution_content, json_response, named_content
+from .responses import engine_content, json_response, named_content
 from .specs import SpecBuilder
 from .trees import shown
+from .turns import Turns
 from .uploads import receive_json, receive_upload
 
 if TYPE_CHECKING:
@@ -34,6 +36,7 @@ class Endpoints:
     def __init__(self, executions: Executions, specs: SpecBuilder) -> None:
         self._executions = executions
         self._specs = specs
+        self._answers = Answers(Turns(), executions.get)
 
     async def eval(self, request: Request) -> Response:
         """Run code or a few files that come as JSON, and answer with the result."""
@@ -55,9 +58,9 @@ class Endpoints:
         execution_id = request.path_params["execution_id"]
         seconds = _wait_seconds(request.query_params.get("wait"))
         if seconds is None:
-            return json_response(execution_content(await self._executions.get(execution_id)))
+            return self._answers.of(await self._executions.get(execution_id))
         execution = await _connection(request).while_connected(self._executions.wait(execution_id, seconds))
-        return json_response(execution_content(execution), headers={"Preference-Applied": "wait"})
+        return self._answers.of(execution, {"Preference-Applied": "wait"})
 
     async def kill_execution(self, request: Request) -> Response:
         """Kill an execution; a finished one stays as it is."""
@@ -91,7 +94,7 @@ class Endpoints:
 
     async def _run(self, request: Request, spec: ExecutionSpec) -> Response:
         execution = await _connection(request).while_connected(self._executions.run(spec))
-        return json_response(execution_content(execution))
+        return self._answers.of(execution, patience=None)
 
     async def _uploaded_spec(self, request: Request) -> ExecutionSpec:
         """The spec of the upload, whose file `executions` closes from then on."""

@@ -23,9 +23,14 @@ from ..model.isolation import State
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
+def encoded(content: object) -> bytes:
+    """The content as JSON. A lone surrogate, which UTF-8 can't say, becomes "?"."""
+    return _encode(content).encode("utf-8", "replace")
+
+
 def json_response(content: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    """A JSON answer. A lone surrogate, which UTF-8 can't say, becomes "?"."""
-    return Response(_encode(content).encode("utf-8", "replace"), status, headers, media_type="application/json")
+    """A JSON answer."""
+    return Response(encoded(content), status, headers, media_type="application/json")
 
 
 def execution_content(execution: Execution) -> dict[str, Any]:

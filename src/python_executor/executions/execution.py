@@ -69,7 +69,7 @@ def ended_by_itself(event: Exited, limits: Limits) -> Ending:
 
 
 class Output:
-    """The first `limit` bytes of a stream, in blocks: a snapshot shares them, and a byte a packet costs no object each."""
+    """The first `limit` bytes of a stream, in blocks that snapshots share, however small the packets are."""
 
     def __init__(self, limit: int) -> None:
         self.truncated = False

@@ -18,6 +18,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
+from weakref import WeakValueDictionary
 
 import structlog
 
@@ -36,6 +37,7 @@ from .lifecycle import KILL_PATIENCE, Lifecycle, close_content, describe
 T = TypeVar("T")
 CLOSE_PATIENCE = 2 * KILL_PATIENCE  # seconds for kills, destructions and records, once the grace is over
 MAX_EXPIRY_INTERVAL = 10.0  # seconds
+READERS = 2  # records that are read at once: each may be as large as output gets
 RECORD_DELAY = 0.015  # seconds that a final record waits for others to be written with
 
 log = structlog.get_logger()
@@ -78,6 +80,8 @@ class Executions:
         self._admission = Admission(policy.max_concurrent, policy.memory_budget_mb, policy.queue_max)
         self._lives: dict[str, Lifecycle] = {}
         self._unrecorded: list[Execution] = []  # final, and not handed to the store yet
+        self._held: WeakValueDictionary[str, Execution] = WeakValueDictionary()  # final, and held by somebody
+        self._reading = asyncio.Semaphore(READERS)
         self._tasks: set[asyncio.Task[None]] = set()
         self._expiring: asyncio.Task[None] | None = None  # from start() to close()
         self._ready = False
@@ -168,9 +172,17 @@ class Executions:
     async def get(self, execution_id: str) -> Execution:
         """How it stands, with the output so far. Raises `NotFound`."""
         life = self._lives.get(execution_id)
-        execution = life.live.snapshot() if life else await self._store.get(execution_id)
+        execution = life.live.snapshot() if life else await self._recorded(execution_id)
         if execution is None or self._is_gone(execution):
             raise NotFound("there is no such execution, or no longer: finished ones are kept only for a while")
+        return execution
+
+    async def _recorded(self, execution_id: str) -> Execution | None:
+        """What the store has. Those who hold a final execution at the same time share its output."""
+        async with self._reading:
+            execution = self._held.get(execution_id) or await self._store.get(execution_id)
+        if execution is not None and execution.status.is_final:
+            self._held[execution_id] = execution
         return execution
 
     async def wait(self, execution_id: str, seconds: float) -> Execution:
@@ -237,6 +249,7 @@ class Executions:
         return self._admission.join(spec.limits.memory_mb, ready=ready)
 
     def _finished(self, final: Execution) -> None:
+        self._held[final.execution_id] = final
         self._admission.add_backlog(final.output_bytes)
         if not self._unrecorded:
             asyncio.get_running_loop().call_later(RECORD_DELAY, self._record_waiting)

@@ -604,6 +604,56 @@ def test_a_result_can_be_read_between_its_end_and_its_record():
     run(check())
 
 
+class SlowStore(MemoryStore):
+    """A store that takes its time and gives everybody a record of their own, as one on a disk does."""
+
+    reading = most = reads = 0
+
+    async def put(self, *executions):
+        await super().put(*map(replace, executions))
+
+    async def get(self, execution_id):
+        self.reads += 1
+        self.reading += 1
+        self.most = max(self.most, self.reading)
+        await asyncio.sleep(1)
+        self.reading -= 1
+        found = await super().get(execution_id)
+        return found and replace(found)
+
+
+def test_those_who_look_at_one_recorded_result_share_it():
+    async def check():
+        store = SlowStore(max_bytes=1_000_000)
+        async with world(store=store) as w:
+            execution_id = (await w.executions.run(make_spec())).execution_id
+            await until_recorded()
+            gc.collect()
+            shown = await asyncio.gather(*(w.executions.get(execution_id) for _ in range(100)))
+            assert (store.reads, len(set(map(id, shown)))) <= (2, 2)
+            held = weakref.ref(shown[0])
+            del shown
+            await settle()
+            gc.collect()
+            assert held() is None
+
+    run(check())
+
+
+def test_no_more_than_a_few_records_are_read_at_once():
+    async def check():
+        store = SlowStore(max_bytes=1_000_000)
+        async with world(store=store) as w:
+            ids = [(await w.executions.run(make_spec())).execution_id for _ in range(20)]
+            await until_recorded()
+            gc.collect()
+            for reading in asyncio.as_completed([w.executions.get(each) for each in ids]):
+                await reading
+            assert store.most <= 2
+
+    run(check())
+
+
 def test_close_loses_no_record():
     async def check():
         w = World()
