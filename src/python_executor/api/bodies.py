@@ -15,6 +15,7 @@ from ..model.errors import InvalidRequest
 
 NO_NUL = "^[^\\x00]*$"
 ENV_VAR = "^[^=\\x00]+=[^\\x00]*$"
+MAX_ITEMS = 10_000  # of each list; an archive can hold more files
 
 
 def _or_empty(schema: dict[str, Any]) -> WithJsonSchema:
@@ -22,7 +23,7 @@ def _or_empty(schema: dict[str, Any]) -> WithJsonSchema:
 
 
 def _strings(pattern: str) -> WithJsonSchema:
-    return _or_empty({"type": "array", "items": {"type": "string", "pattern": pattern}})
+    return _or_empty({"type": "array", "items": {"type": "string", "pattern": pattern}, "maxItems": MAX_ITEMS})
 
 
 # Any type: `specs` tells the type and the range that it must have in one sentence.
@@ -32,8 +33,8 @@ Flag = Annotated[bool, _or_empty({"type": "boolean"})]
 OptionalFlag = Annotated[bool | None, _or_empty({"type": "boolean"})]
 Text = Annotated[str, WithJsonSchema({"type": "string", "nullable": True})]
 # Fail fast: one wrong item is enough to tell, and a body can hold millions.
-Strings = Annotated[list[str], FailFast(), _strings(NO_NUL)]
-EnvVars = Annotated[list[str], FailFast(), _strings(ENV_VAR)]
+Strings = Annotated[list[str], FailFast(), Field(max_length=MAX_ITEMS), _strings(NO_NUL)]
+EnvVars = Annotated[list[str], FailFast(), Field(max_length=MAX_ITEMS), _strings(ENV_VAR)]
 
 
 class Body(BaseModel):
@@ -72,7 +73,8 @@ class CodeFile(Body):
 Files = Annotated[
     list[CodeFile],
     FailFast(),
-    _or_empty({"type": "array", "items": CodeFile.model_json_schema()}),
+    Field(max_length=MAX_ITEMS),
+    _or_empty({"type": "array", "items": CodeFile.model_json_schema(), "maxItems": MAX_ITEMS}),
 ]
 ConfigField = Annotated[Config, _or_empty(Config.model_json_schema())]
 
@@ -141,10 +143,11 @@ _MUST_BE = {
     "list_type": "must be a list",
     "model_type": "must be an object",
     "missing": "is missing: give it",
+    "too_long": f"must have at most {MAX_ITEMS} items: put them into an archive",
 }
 
 
-def parse(model: type[AnyBody], text: bytes, what: str) -> AnyBody:
+def parse(model: type[AnyBody], text: bytes | bytearray, what: str) -> AnyBody:
     """The body as the model has it. Raises `InvalidRequest` that names the field; `what` names the whole."""
     try:
         return model.model_validate_json(text)

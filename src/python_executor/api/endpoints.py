@@ -13,7 +13,8 @@ from starlette.responses import PlainTextResponse, Response
 from ..model.errors import InvalidRequest, Unavailable
 from ..model.spec import ExecutionSpec
 from .answers import Answers
-from .bodies import EvalRequest, Metadata, parse
+from .bodies import AnyBody, EvalRequest, Metadata, parse
+from .folding import Folding
 from .protocol import CONNECTION, Protocol
 from .responses import engine_content, json_response, named_content
 from .specs import SpecBuilder
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 MAX_WAIT_SECONDS = 60
 INLINE_BYTES = 64 * 1024  # a request up to here is parsed on the event loop: 1 ms at most
+INLINE_OBJECTS = 200
 
 Answer = TypeVar("Answer")
 
@@ -36,12 +38,14 @@ class Endpoints:
     def __init__(self, executions: Executions, specs: SpecBuilder) -> None:
         self._executions = executions
         self._specs = specs
-        self._answers = Answers(Turns(), executions.get)
+        self._turns = Turns()
+        self._answers = Answers(self._turns, executions.get)
 
     async def eval(self, request: Request) -> Response:
         """Run code or a few files that come as JSON, and answer with the result."""
         body = await receive_json(request)
-        spec = await _unblocking(len(body), lambda: self._specs.from_eval(parse(EvalRequest, body, "the body")))
+        read = await self._reader(EvalRequest, body, "the body")
+        spec = await _unblocking(_is_short(body), lambda: self._specs.from_eval(*read()))
         return await self._run(request, spec)
 
     async def exec_sync(self, request: Request) -> Response:
@@ -99,20 +103,35 @@ class Endpoints:
     async def _uploaded_spec(self, request: Request) -> ExecutionSpec:
         """The spec of the upload, whose file `executions` closes from then on."""
         upload = await receive_upload(request)
-
-        def build() -> ExecutionSpec:
-            return self._specs.from_archive(upload.archive, parse(Metadata, upload.metadata, "metadata"))
-
         try:
-            return await _unblocking(upload.size, build)
+            read = await self._reader(Metadata, upload.metadata, "metadata")
+            is_short = upload.size < INLINE_BYTES and _is_short(upload.metadata)
+            return await _unblocking(is_short, lambda: self._specs.from_archive(upload.archive, *read()))
         except BaseException:
             upload.close()
             raise
 
+    async def _reader(
+        self, model: type[AnyBody], text: bytes | bytearray, what: str
+    ) -> Callable[[], tuple[AnyBody, bytes | None]]:
+        """What gives the body and, where that is long, its standard input; the text is bounded by then."""
+        if _is_short(text):
+            return lambda: (parse(model, text, what), None)
+        folding = Folding(text, what)
+        steps = folding.steps()
+        while await self._turns.next(steps) is not None:
+            pass
+        return lambda: folding.parse(model)
 
-async def _unblocking(size: int, work: Callable[[], Answer]) -> Answer:
+
+def _is_short(text: bytes | bytearray) -> bool:
+    """Whether it is parsed within a millisecond. Many objects are not, however short."""
+    return len(text) < INLINE_BYTES and text.count(b"{") + text.count(b"[") < INLINE_OBJECTS
+
+
+async def _unblocking(is_short: bool, work: Callable[[], Answer]) -> Answer:
     """Do it here, or in a thread where it would keep everybody else waiting."""
-    return work() if size < INLINE_BYTES else await asyncio.to_thread(work)
+    return work() if is_short else await asyncio.to_thread(work)
 
 
 def _connection(request: Request) -> Protocol:

@@ -50,8 +50,8 @@ class SpecBuilder:
         self._places = Places(settings, [interpreter.minor_version for interpreter in interpreters], named)
         self._network_unavailable = network_unavailable
 
-    def from_eval(self, request: EvalRequest) -> ExecutionSpec:
-        """The spec of an eval."""
+    def from_eval(self, request: EvalRequest, stdin: bytes | None = None) -> ExecutionSpec:
+        """The spec of an eval; `stdin` is there where it is too long for the request."""
         files = request.files or ([CodeFile(name="main.py", content=request.code)] if request.code else [])
         if not files:
             raise InvalidRequest("code and files are both missing: give one of them.")
@@ -66,14 +66,14 @@ class SpecBuilder:
             image=place.image,
             runtime=place.runtime,
             limits=limits,
-            stdin=request.stdin.encode(),
+            stdin=request.stdin.encode() if stdin is None else stdin,
             eval_last_expr=request.eval_last_expr,
             network=self._network(request.config, place),
             warnings=(*tree.warnings, *_image_warnings(request, place, tree)),
             **self._packages(request, place, by_default=True),
         )
 
-    def from_archive(self, archive: bytes | BinaryIO, metadata: Metadata) -> ExecutionSpec:
+    def from_archive(self, archive: bytes | BinaryIO, metadata: Metadata, stdin: bytes | None = None) -> ExecutionSpec:
         """The spec of an uploaded archive; reads all its headers, so not for the event loop if it is large."""
         place = self._places.of_archive(metadata)
         limits = self._limits(metadata.config)
@@ -90,7 +90,7 @@ class SpecBuilder:
             limits=limits,
             args=tuple(metadata.script_args),
             env=env,
-            stdin=metadata.stdin.encode(),
+            stdin=metadata.stdin.encode() if stdin is None else stdin,
             pre_commands=tuple(metadata.pre_commands),
             eval_last_expr=metadata.eval_last_expr,
             network=self._network(metadata.config, place),

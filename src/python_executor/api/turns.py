@@ -1,7 +1,7 @@
 """Long work in short steps, so that the event loop stays free for everybody else.
 
 A thread is no help where one call into C keeps the interpreter's lock for all of it. A step handles at most some tens
-of KiB, which takes well below a millisecond, and one step is done in each round of the loop, whoever asks: a hundred
+of KiB, which takes a millisecond at most, and one step is done in each round of the loop, whoever asks: a hundred
 answers that are encoded at the same time hold the loop no longer than one.
 """
 

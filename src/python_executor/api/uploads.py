@@ -34,7 +34,7 @@ class Upload:
     """What came in. Whoever holds it closes it."""
 
     archive: bytes | BinaryIO
-    metadata: bytes
+    metadata: bytes | bytearray
     size: int  # of the whole body
 
     def close(self) -> None:
@@ -43,7 +43,7 @@ class Upload:
             self.archive.close()
 
 
-async def receive_json(request: Request) -> bytes:
+async def receive_json(request: Request) -> bytearray:
     """The whole body of a JSON request, whatever its content type says, unless that is a form."""
     kind = parse_options_header(request.headers.get("content-type"))[0]
     if kind in (b"application/x-www-form-urlencoded", b"multipart/form-data"):
@@ -54,7 +54,7 @@ async def receive_json(request: Request) -> bytes:
         body += chunk
         if len(body) > MAX_JSON_BYTES:
             raise _too_large(MAX_JSON_BYTES)
-    return bytes(body)
+    return body
 
 
 async def receive_upload(request: Request) -> Upload:
@@ -196,7 +196,7 @@ class _Form:
             raise InvalidRequest("the part tar is missing: send the archive in it.")
         if not isinstance(metadata, _Text):
             raise InvalidRequest("the part metadata is missing: send a JSON object in it.")
-        return Upload(await archive.finish(), bytes(metadata.data), received)
+        return Upload(await archive.finish(), metadata.data, received)
 
     def close(self) -> None:
         for part in self._parts.values():
