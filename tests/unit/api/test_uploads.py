@@ -7,7 +7,11 @@ import time
 from collections.abc import Iterator
 
 import pytest
+from python_multipart import MultipartParser
+from python_multipart.exceptions import FormParserError
 
+from python_executor.api import uploads
+from python_executor.model.errors import InvalidRequest
 from tests.support.api import Api, assert_error
 from tests.support.archives import header, tar_of
 from tests.support.exchange import BOUNDARY, MULTIPART, connect, exchange, multipart, read_answer, request
@@ -63,6 +67,27 @@ def test_a_boundary_within_the_archive_is_content(api: Api, service: FakeExecuti
     content = f"\r\n--{BOUNDARY}x\r\n--{BOUNDARY[:-1]}\r\n\r".encode()
     _send(api, multipart(("tar", tar_of({"main.py": content})), ("metadata", METADATA)))
     assert service.files() == {"main.py": content}
+
+
+def test_a_form_has_a_hundred_parts_at_most(api: Api, service: FakeExecutions) -> None:
+    used = (("tar", ARCHIVE), ("metadata", METADATA))
+    _send(api, multipart(*[("colour", b"red")] * 98, *used))
+    _refused(api, multipart(*[("colour", b"red")] * 99, *used), "more than 100 parts")
+
+
+def test_a_form_of_many_parts_is_refused_at_the_first_that_is_too_many() -> None:
+    form = uploads._Form()
+    parser = MultipartParser(BOUNDARY.encode(), form.callbacks())
+    with pytest.raises(InvalidRequest, match="parts"):
+        parser.write(multipart(*[("x", b"")] * 2000))
+    assert form._count == 101
+
+
+@pytest.mark.parametrize("headers", [b"X: y\r\n" * 1000, b"X: " + b"y" * 100_000], ids=["many", "long"])
+def test_the_headers_of_a_part_are_bounded(headers: bytes) -> None:
+    parser = MultipartParser(BOUNDARY.encode(), uploads._Form().callbacks())
+    with pytest.raises(FormParserError, match="Maximum header"):
+        parser.write(b"--" + BOUNDARY.encode() + b"\r\n" + headers)
 
 
 def test_a_large_archive_goes_through_a_file_unchanged(api: Api, service: FakeExecutions) -> None:
