@@ -67,10 +67,17 @@ class Worker:
             return
         self._tell([self._opened], [None])
         try:
-            while jobs := self._waiting_jobs():
-                self._tell([job.answer for job in jobs], do_together(connection, jobs))
+            while self._do_waiting_jobs(connection):
+                pass  # what a job held, up to megabytes of output, is gone before the next one is waited for
         finally:
             connection.close()
+
+    def _do_waiting_jobs(self, connection: sqlite3.Connection) -> bool:
+        """Wait for jobs and do them; False when no more will come."""
+        jobs = self._waiting_jobs()
+        if jobs:
+            self._tell([job.answer for job in jobs], do_together(connection, jobs))
+        return bool(jobs)
 
     def _waiting_jobs(self) -> list[Job]:
         """All jobs there are, at least one; none when no more will come."""

@@ -362,6 +362,7 @@ class NativeSandbox:
         os.close(self._pidfd)
         self._pipes.close_host_ends()
         self._box.forget(self._number, self._uid, self._cgroup)
+        self._emit = None  # which holds the execution and all its output
 
 
 def _guest_may_be_gone() -> suppress:
