@@ -87,7 +87,9 @@ def _operations(endpoints: Endpoints) -> list[Operation]:
         Operation(
             "POST", "/api/v1/exec/async", endpoints.exec_async, Accepted, run, {"requestBody": _UPLOAD_BODY}, 202
         ),
-        Operation("GET", execution, endpoints.get_execution, ExecutionResult, (400, 404), {"parameters": [_ID, _WAIT]}),
+        Operation(
+            "GET", execution, endpoints.get_execution, ExecutionResult, (400, 404, 503), {"parameters": [_ID, _WAIT]}
+        ),
         Operation("DELETE", execution, endpoints.kill_execution, StatusResult, (404,), {"parameters": [_ID]}),
         Operation("GET", "/api/v1/environments", endpoints.environments, NamedEnvironments, ()),
         Operation("GET", f"{environment}/lock", endpoints.environment_lock, str, (404,), {"parameters": [_KEY]}),

@@ -53,7 +53,7 @@ _ERRORS = {
     413: "Too many bytes.",
     415: "A body of the wrong kind.",
     429: "Too many executions wait; see Retry-After.",
-    503: "The server takes no work; see Retry-After.",
+    503: "The server takes no work, or sends too many large results; see Retry-After.",
 }
 
 
