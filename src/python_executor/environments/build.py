@@ -178,6 +178,8 @@ class Builder:
             await sandbox.destroy()
         if run.broken is not None:
             raise run.broken
+        if run.exited is not None and run.exited.termination is Termination.EVICTED:
+            raise BackendError("a build was ended because the server ran out of memory")
         if not run.has_succeeded:
             message = explanation(run, self._policy, self._index.settings.describe())
             raise PackagesUnavailable(message, run.lacking(), no_index=run.visit.no_index)

@@ -43,6 +43,13 @@ OUR_FAILURE = Ending(
     Status.FAILED, Termination.ERROR, 125, "the server failed to run this; it was not the code's doing: try again"
 )
 
+EVICTED = Ending(
+    Status.FAILED,
+    Termination.EVICTED,
+    125,
+    "ended because the server ran out of memory; the code was within its own limit: try again",
+)
+
 
 def without_packages(error: str) -> Ending:
     """The ending of an execution whose packages can't be had."""
@@ -65,6 +72,8 @@ def ended_by_itself(event: Exited, limits: Limits) -> Ending:
     if event.termination is Termination.MEMORY:
         error = f"out of memory: the limit is {limits.memory_mb} MiB (memory_mb)"
         return Ending(Status.COMPLETED, Termination.MEMORY, 137, error)
+    if event.termination is Termination.EVICTED:
+        return EVICTED
     return Ending(Status.COMPLETED, event.termination, event.exit_code)
 
 

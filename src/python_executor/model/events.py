@@ -9,7 +9,7 @@ from .environment import Stage
 
 
 class Termination(StrEnum):
-    """Whose doing the end of an execution was: `ERROR` and `LOST` are ours, all others theirs."""
+    """Whose doing the end of an execution was: `ERROR`, `LOST` and `EVICTED` are ours, all others theirs."""
 
     EXITED = "exited"
     SIGNALED = "signaled"
@@ -19,6 +19,7 @@ class Termination(StrEnum):
     ENVIRONMENT = "environment"
     IMAGE = "image"
     LOST = "lost"
+    EVICTED = "evicted"  # ended for the machine's lack of memory, though within its own limit
     ERROR = "error"
 
 
@@ -74,7 +75,7 @@ class Raised:
 class Exited:
     """The last event of every sandbox: how the code ended, as a shell would see it, and what it used.
 
-    `termination` is `EXITED`, `SIGNALED` or `MEMORY`; why a sandbox was killed from outside is for
+    `termination` is `EXITED`, `SIGNALED`, `MEMORY` or `EVICTED`; why a sandbox was killed from outside is for
     `executions` to know.
     """
 

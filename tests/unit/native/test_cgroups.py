@@ -32,6 +32,7 @@ FILES = {
         "memory.max_usage_in_bytes": "4096",
         "memory.usage_in_bytes": "0",
         "memory.oom_control": "oom_kill_disable 0\nunder_oom 0\noom_kill 3\n",
+        "memory.memsw.max_usage_in_bytes": "4096",
     },
     2: {
         "cgroup.procs": "",
@@ -39,6 +40,7 @@ FILES = {
         "cpu.stat": "usage_usec 34567\nuser_usec 30000\nsystem_usec 4567\n",
         "cpu.weight": "100",
         "cpu.max": "max 100000",
+        "memory.events.local": "low 0\nhigh 0\nmax 9\noom 5\noom_kill 3\noom_group_kill 0\n",
         "memory.events": "low 0\nhigh 0\nmax 9\noom 5\noom_kill 3\noom_group_kill 0\n",
         "memory.max": "max",
         "memory.oom.group": "0",
@@ -191,10 +193,46 @@ def test_limits_may_be_raised_and_lowered_on_v1_with_swap_accounting(kernel):
 
 
 def test_a_kill_for_memory_counts_only_if_it_is_new(group, version, hierarchies):
-    name = {1: "memory.oom_control", 2: "memory.events"}[version]
-    events = next(tree.directory / "7" / name for tree in hierarchies if "memory" in tree.controllers)
+    group.set_limits(memory_bytes=64 << 20, processes=256, cpu_shares=1024)
     assert not group.was_out_of_memory()
-    events.write_text(events.read_text().replace("oom_kill 3", "oom_kill 4"))
+    happen(hierarchies, OOM_KILL[version], OWN_LIMIT[version])
+    assert group.was_out_of_memory()
+    assert not group.was_evicted()
+
+
+OOM_KILL = {1: ("memory.oom_control", "oom_kill 3", "oom_kill 4"), 2: ("memory.events", "oom_kill 3", "oom_kill 4")}
+OWN_LIMIT = {1: ("memory.memsw.max_usage_in_bytes", "4096", "67100672"), 2: ("memory.events.local", "oom 5", "oom 6")}
+
+
+def happen(hierarchies: list[Hierarchy], *changes: tuple[str, str, str]) -> None:
+    """The kernel counts something: in a file of this name, this text gives way to that one."""
+    directory = next(tree.directory / "7" for tree in hierarchies if "memory" in tree.controllers)
+    for name, before, after in changes:
+        (directory / name).write_text((directory / name).read_text().replace(before, after))
+
+
+def test_a_kill_for_the_lack_of_memory_above_is_not_the_groups_own_doing(group, version, hierarchies):
+    group.set_limits(memory_bytes=64 << 20, processes=256, cpu_shares=1024)
+    happen(hierarchies, OOM_KILL[version])
+    assert group.was_evicted()
+    assert not group.was_out_of_memory()
+
+
+def test_a_limit_that_was_reached_and_cost_nobody_his_life_is_no_verdict(group, version, hierarchies):
+    group.set_limits(memory_bytes=64 << 20, processes=256, cpu_shares=1024)
+    happen(hierarchies, OWN_LIMIT[version])
+    assert not group.was_evicted()
+    assert not group.was_out_of_memory()
+
+
+def test_without_swap_accounting_and_local_events_the_own_limit_is_told_all_the_same(kernel, version, hierarchies):
+    kernel.left_out = {"memory.memsw.max_usage_in_bytes", "memory.events.local"}
+    group = new_group(hierarchies)
+    group.set_limits(memory_bytes=64 << 20, processes=256, cpu_shares=1024)
+    others = {1: ("memory.max_usage_in_bytes", "4096", "67108864"), 2: ("memory.events", "oom 5", "oom 6")}
+    happen(hierarchies, OOM_KILL[version])
+    assert group.was_evicted()
+    happen(hierarchies, others[version])
     assert group.was_out_of_memory()
 
 
@@ -256,8 +294,14 @@ COUNTED = {  # by a first tenant, in files of each version
         "cpuacct.usage": "912345678",
         "memory.max_usage_in_bytes": "7096000",
         "memory.oom_control": "oom_kill_disable 0\nunder_oom 0\noom_kill 9\n",
+        "memory.memsw.max_usage_in_bytes": "67108864",
     },
-    2: {"cpu.stat": "usage_usec 934567\n", "memory.peak": "7096000", "memory.events": "oom 5\noom_kill 9\n"},
+    2: {
+        "cpu.stat": "usage_usec 934567\n",
+        "memory.peak": "7096000",
+        "memory.events": "oom 5\noom_kill 9\n",
+        "memory.events.local": "oom 9\n",
+    },
 }
 
 
@@ -288,6 +332,8 @@ def test_a_group_that_is_used_again_shows_nothing_of_its_last_tenant(hierarchies
     again = tree.acquire()
     assert again is first
     assert not again.was_out_of_memory()
+    write_counters(hierarchies, {"memory.oom_control": "oom_kill 10\n", "memory.events": "oom_kill 10\n"})
+    assert again.was_evicted()  # the limit was reached by the last tenant, not by this one
     assert again.usage().cpu_ms == 0
     peak = {1: "memory.max_usage_in_bytes", 2: "memory.peak"}[version]
     assert "0096000" in texts_of(hierarchies, peak)  # of "7096000"; the kernel takes any number for "begin again"
@@ -428,3 +474,30 @@ def test_sweeping_kills_what_is_left_and_passes_by_what_is_locked_or_not_ours(ke
     assert kernel.killed == [4242]
     assert {path.name for path in directory.iterdir() if path.is_dir()} == {PREFIX + "alive", "somebody-elses"}
     assert (directory / (PREFIX + "alive") / "9").is_dir()
+
+
+def test_all_sandboxes_together_are_bounded_and_weigh_less_than_the_server(hierarchies, version):
+    tree = CgroupTree(hierarchies)
+    tree.bound(memory_bytes=1 << 30, processes=999)
+    tree.bound(memory_bytes=2 << 30, processes=1999)
+    files = {
+        path.name: path.read_text()
+        for hierarchy in hierarchies
+        for path in own(hierarchy)[0].iterdir()
+        if path.name.split(".")[0] in hierarchy.controllers
+    }
+    wanted = {
+        1: {"memory.limit_in_bytes": "2147483648", "memory.memsw.limit_in_bytes": "2147483648", "cpu.shares": "1024"},
+        2: {"memory.max": "2147483648", "memory.swap.max": "0", "memory.oom.group": "0", "cpu.weight": "39"},
+    }[version]
+    assert {name: files[name] for name in wanted} == wanted
+    assert files["pids.max"] == "1999"
+    tree.close()
+
+
+def test_a_kernel_without_swap_accounting_bounds_all_sandboxes_together_too(kernel, hierarchies):
+    kernel.left_out = {"memory.memsw.limit_in_bytes", "memory.swap.max"}
+    tree = CgroupTree(hierarchies)
+    tree.bound(memory_bytes=1 << 30, processes=999)
+    assert not any((own(hierarchy)[0] / name).exists() for hierarchy in hierarchies for name in kernel.left_out)
+    tree.close()

@@ -32,6 +32,9 @@ PROCESSES_MAX = 256
 WATCH_INTERVAL = 0.1  # seconds
 DESCRIPTORS = 16  # of ours, for each sandbox with its cgroups
 DESCRIPTORS_SPARED = 2048  # where there are many
+WAITING_MB = 2  # of one that waits; 1.5 were measured
+WAITING_PROCESSES = 8  # in one that waits, at most; it has two
+MEMORY_TO_SPARE = 8  # a part in so many of all that was promised, for what has ended and is not given back yet
 log = structlog.get_logger()
 
 
@@ -41,6 +44,13 @@ class Named(NamedTuple):
     environment: Environment
     supply: Supply
     directory: tuple[int, int]  # that its box shows; another may have taken its place since
+
+
+class Promised(NamedTuple):
+    """All that may run at once: executions, builds and readers of imports together."""
+
+    memory_mb: int
+    sandboxes: int
 
 
 class NativeBackend:
@@ -60,12 +70,14 @@ class NativeBackend:
         insecure_allow: frozenset[str] = frozenset(),
         egress: EgressPolicy | None = None,
         store: PackageStore = NO_STORE,
+        promised: Promised | None = None,
     ) -> None:
         self._interpreters = {interpreter.minor_version: interpreter for interpreter in interpreters}
         self._default_python = default_python
         self._limits = default_limits
         self._pool_min, self._pool_max = pool_min, pool_max
         self._store = store
+        self._promised = promised
         self._preload = tuple(preload)
         self._insecure_allow = insecure_allow
         self._identities = choose_identities()
@@ -125,12 +137,12 @@ class NativeBackend:
         """Make the default interpreter's box and begin to fill its pool; see `Backend.start`."""
         if not self._interpreters:
             raise BackendError("no CPython 3.9 or later was found: install one, for example with `uv python install`")
-        self._bound_pools(_raise_open_files_limit())
         _become_last_choice_of_oom_killer()
         try:
             self._cgroups = CgroupTree(find_hierarchies())
         except OSError as error:
             log.info("no cgroups", reason=str(error))
+        self._bound_pools(_raise_open_files_limit())
         self._watching = asyncio.create_task(self._watch())
         await self._supplies[self._first_version].box()
         await self._try_network()
@@ -148,6 +160,20 @@ class NativeBackend:
             )
         for supply in supplies:
             supply.pool.bound(affordable)
+        self._bound_together(min(affordable, self._pool_max) * len(supplies))
+
+    def _bound_together(self, waiting: int) -> None:
+        """Bound what all sandboxes take, to more than was promised to those that run and than the others take."""
+        if self._cgroups is None or self._promised is None:
+            return
+        memory_mb, sandboxes = self._promised
+        try:
+            self._cgroups.bound(
+                memory_bytes=(memory_mb + memory_mb // MEMORY_TO_SPARE + waiting * WAITING_MB) * MEBIBYTE,
+                processes=sandboxes * PROCESSES_MAX + waiting * WAITING_PROCESSES,
+            )
+        except OSError as error:
+            log.warning("what all sandboxes take together is not bounded", reason=str(error))
 
     async def acquire(self, spec: ExecutionSpec, environment: Environment | None = None) -> NativeSandbox:
         """One from the pool, else one made now; see `Backend.acquire`."""

@@ -1,6 +1,7 @@
 """Control groups: memory, processes and CPU of one sandbox, on v1, v2 and hybrid.
 
-    <our own cgroup>/python-executor-<random>/     this server's, locked with flock while the server lives
+    <our own cgroup>/python-executor-<random>/     this server's, locked with flock while the server lives;
+                        │                          bounds what all sandboxes take together
                         └── <number>/              one sandbox's; another's when nothing of it is left
 
 Making and removing a group costs ten times what using it again does, so groups are kept for the next sandbox. One is
@@ -19,7 +20,9 @@ import fcntl
 import os
 import secrets
 import signal
+import sys
 from collections import deque
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +38,10 @@ LEFT_CHARGED_MAX = (
     1 << 20
 )  # bytes that may still be charged to a group that is used again; the kernel counts in batches
 SPARES_MAX = 16
+SWAP_PEAK = "memory.memsw.max_usage_in_bytes"  # of memory and swap together, on v1
+CHARGED_AT_ONCE = 1 << 18  # bytes by which a peak stays below its limit at most; the kernel charges 64 pages at a time
+SWAP_FILES = ("memory.memsw.limit_in_bytes", "memory.swap.max")  # some kernels lack them
+SHARES_TOGETHER = 1024  # of all sandboxes beside the server, which then is never starved by them
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +107,7 @@ class Cgroup:
         try:
             for path in directories:
                 path.mkdir()
-            self._oom_kills_before = self._count_oom_kills()
+            self._remember_memory_events()
         except OSError:
             self.remove()
             raise
@@ -114,7 +121,10 @@ class Cgroup:
                 return False
             # On v2 that holds for what is read through the same descriptor; before Linux 6.12 it is refused.
             os.pwrite(self._open("memory", self._peak), b"0", 0)
-            self._oom_kills_before = self._count_oom_kills()
+            if self._version["memory"] == 1:
+                with suppress(FileNotFoundError):
+                    os.pwrite(self._open("memory", SWAP_PEAK), b"0", 0)
+            self._remember_memory_events()
             self._cpu_before = self._cpu_nanoseconds()
         except (OSError, ValueError):
             return False
@@ -182,8 +192,20 @@ class Cgroup:
         return {name for name, path in self._by_controller.items() if path in occupied}
 
     def was_out_of_memory(self) -> bool:
-        """Whether the kernel has killed a process of the group for its memory."""
+        """Tell whether the kernel has killed a process of the group because the group had reached its own limit."""
+        return self._has_oom_kill() and self._has_reached_limit()
+
+    def was_evicted(self) -> bool:
+        """Tell whether the kernel has killed a process of the group for the lack of memory of a group above it."""
+        return self._has_oom_kill() and not self.was_out_of_memory()
+
+    def _has_oom_kill(self) -> bool:
         return self._count_oom_kills() > self._oom_kills_before
+
+    def _remember_memory_events(self) -> None:
+        """Count from here: what came before was another tenant's."""
+        self._oom_kills_before = self._count_oom_kills()
+        self._own_ooms_before = self._count_own_ooms()
 
     def usage(self) -> Usage:
         """What the kernel has counted so far."""
@@ -215,6 +237,24 @@ class Cgroup:
         name = "memory.oom_control" if self._version["memory"] == 1 else "memory.events"
         return self._keyed("memory", name).get("oom_kill", 0)
 
+    def _has_reached_limit(self) -> bool:
+        """Tell whether the group has reached its own limit, not one above it.
+
+        On v1 that is seen by its peak: `failcnt` is not counted for memory and swap together since Linux 6.12, and
+        that limit is reached first. On v2 `oom` is counted where the limit is, `oom_kill` where the process was.
+        """
+        if self._version["memory"] == 1:
+            limit = self._limits[0] if self._limits else sys.maxsize
+            peak = self._read("memory", SWAP_PEAK) or self._read("memory", self._peak)
+            return int(peak or 0) >= limit - CHARGED_AT_ONCE
+        return self._count_own_ooms() > self._own_ooms_before
+
+    def _count_own_ooms(self) -> int:
+        if self._version["memory"] == 1:
+            return 0
+        counted = self._keyed("memory", "memory.events.local") or self._keyed("memory", "memory.events")
+        return counted.get("oom", 0)
+
     def _keyed(self, controller: str, name: str) -> dict[str, int]:
         lines = (line.split() for line in self._read(controller, name).splitlines())
         return {key: int(value) for key, value in lines}
@@ -238,11 +278,7 @@ class Cgroup:
         return fd
 
     def _write(self, controller: str, name: str, value: int | str) -> None:
-        fd = os.open(self._by_controller[controller] / name, os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC)  # never making it
-        try:
-            os.write(fd, str(value).encode())
-        finally:
-            os.close(fd)
+        _write(self._by_controller[controller] / name, value)
 
     def _write_if_there(self, controller: str, name: str, value: int) -> None:
         with suppress(FileNotFoundError):
@@ -283,6 +319,16 @@ class CgroupTree:
         if tree.version == 2:
             _pass_on(own, tree.controllers)
 
+    def bound(self, *, memory_bytes: int, processes: int) -> None:
+        """Bound what all sandboxes take together, swap included; OSError where that failed.
+
+        Where the limit is reached the kernel kills the largest, whose own limit may be far: it is to be more than
+        what has been promised.
+        """
+        for tree in self._hierarchies:
+            for name, value in _bounds(tree, memory_bytes, processes):
+                _write(tree.directory / self._name / name, value, may_be_missing=name in SWAP_FILES)
+
     def acquire(self) -> Cgroup:
         """Groups for one sandbox, in which nothing has been counted: used ones, or new ones."""
         while self._spares:
@@ -314,6 +360,37 @@ class CgroupTree:
         for lock in self._locks:
             os.close(lock)
         self._locks.clear()
+
+
+def _bounds(tree: Hierarchy, memory_bytes: int, processes: int) -> Iterator[tuple[str, int]]:
+    """Yield what the files of the group of all sandboxes are to hold, in the order in which the kernel takes it."""
+    is_first_version = tree.version == 1
+    if "pids" in tree.controllers:
+        yield "pids.max", processes
+    if "memory" in tree.controllers and is_first_version:
+        yield "memory.memsw.limit_in_bytes", -1  # never below the other
+        yield "memory.limit_in_bytes", memory_bytes
+        yield "memory.memsw.limit_in_bytes", memory_bytes
+    elif "memory" in tree.controllers:
+        yield "memory.max", memory_bytes
+        yield "memory.swap.max", 0
+    if "cpu" in tree.controllers and is_first_version:
+        yield "cpu.shares", SHARES_TOGETHER
+    elif "cpu" in tree.controllers:
+        yield "cpu.weight", weight_from_shares(SHARES_TOGETHER)
+
+
+def _write(path: Path, value: int | str, *, may_be_missing: bool = False) -> None:
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC)  # never making it
+    except FileNotFoundError:
+        if may_be_missing:
+            return
+        raise
+    try:
+        os.write(fd, str(value).encode())
+    finally:
+        os.close(fd)
 
 
 def _make_room_for_controllers(tree: Hierarchy) -> None:

@@ -305,6 +305,8 @@ class NativeSandbox:
         """Called now and then while the code runs: ends it when any of its processes was killed for memory."""
         if self._cgroup is not None:
             is_over = self._cgroup.was_out_of_memory()
+            if self._cgroup.was_evicted():
+                self.kill()
         else:
             sample = await asyncio.to_thread(watch.sample, self._pidfd, self._memory_bytes)
             self._see(sample)
@@ -318,6 +320,8 @@ class NativeSandbox:
         usage = self._cgroup.usage() if self._cgroup is not None else self._usage_seen
         if self._over_memory or (self._cgroup is not None and self._cgroup.was_out_of_memory()):
             return Exited(128 + signal.SIGKILL, Termination.MEMORY, usage)
+        if self._cgroup is not None and self._cgroup.was_evicted():
+            return Exited(128 + signal.SIGKILL, Termination.EVICTED, usage)
         if self._box_died:
             raise BackendError("the zygote has died, and its sandboxes with it")
         if self._failure is not None and not self._started:
