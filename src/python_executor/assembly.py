@@ -21,6 +21,7 @@ from .environments.interpreters import find_interpreters
 from .environments.named import Definitions
 from .environments.requirements import PackageFilter
 from .environments.service import PackageEnvironments
+from .executions.admission import Admission
 from .executions.service import Executions, Policy
 from .model.egress import EgressPolicy
 from .model.errors import BackendError
@@ -28,7 +29,7 @@ from .model.spec import Interpreter, Limits
 from .sandboxes.base import Backend
 from .sandboxes.docker.backend import DockerBackend
 from .sandboxes.either import Either
-from .sandboxes.native.backend import NativeBackend
+from .sandboxes.native.backend import NativeBackend, Promised
 from .sandboxes.native.plan import NO_STORE, PackageStore
 from .settings import MEBIBYTE, Settings
 from .storage.base import Store
@@ -39,7 +40,10 @@ ENVIRONMENTS, NAMED, OWNER, SECCOMP = "environments", "named", "owner", "seccomp
 
 
 def native_backend(
-    settings: Settings, interpreters: Sequence[Interpreter] | None = None, packages: PackageStore = NO_STORE
+    settings: Settings,
+    interpreters: Sequence[Interpreter] | None = None,
+    packages: PackageStore = NO_STORE,
+    promised: Promised | None = None,
 ) -> NativeBackend:
     """The backend alone, which `doctor` looks at."""
     return NativeBackend(
@@ -52,6 +56,7 @@ def native_backend(
         insecure_allow=settings.insecure_allow,
         egress=EgressPolicy(settings.egress_allow, settings.dns_servers),
         store=packages,
+        promised=promised,
     )
 
 
@@ -93,7 +98,7 @@ def definitions_of(settings: Settings) -> Definitions:
 
 
 def _environments(
-    settings: Settings, backend: NativeBackend, interpreters: Sequence[Interpreter]
+    settings: Settings, backend: NativeBackend, interpreters: Sequence[Interpreter], admission: Admission
 ) -> PackageEnvironments:
     try:
         index = IndexSettings.from_environment(
@@ -116,17 +121,24 @@ def _environments(
             max_mb=settings.environment_max_mb,
             timeout_seconds=settings.environment_timeout,
         ),
+        places=admission,
         max_bytes=settings.environments_max_mb * MEBIBYTE,
     )
 
 
-def workshop(settings: Settings) -> tuple[NativeBackend, PackageEnvironments]:
+def _admission(settings: Settings) -> Admission:
+    return Admission(settings.max_concurrent, settings.memory_budget, settings.queue_max)
+
+
+def workshop(settings: Settings, admission: Admission | None = None) -> tuple[NativeBackend, PackageEnvironments]:
     """What makes environments in the data directory, and where; the backend is to be started and closed."""
+    admission = admission or _admission(settings)
     interpreters = find_interpreters()
     directory = str(settings.data_dir.absolute() / ENVIRONMENTS)
     packages = PackageStore(directory, uv.find_uv_bin(), builds=settings.package_builds)
-    backend = native_backend(settings, interpreters, packages)
-    return backend, _environments(settings, backend, interpreters)
+    promised = Promised(settings.memory_budget, admission.sandboxes)
+    backend = native_backend(settings, interpreters, packages, promised)
+    return backend, _environments(settings, backend, interpreters, admission)
 
 
 def build(settings: Settings, *, store: Store | None = None) -> Executions:
@@ -138,21 +150,23 @@ def build(settings: Settings, *, store: Store | None = None) -> Executions:
         max_output_bytes=settings.max_output_mb * MEBIBYTE,
         cleanup_ttl_seconds=settings.cleanup_ttl,
     )
-    backend, environments = _backend(settings, has_data_dir=store is None)
+    admission = _admission(settings)
+    backend, environments = _backend(settings, admission, has_data_dir=store is None)
     return Executions(
         backend,
         store or SqliteStore(settings.data_dir, settings.store_max_mb * MEBIBYTE),
         policy,
         owner=f"{socket.gethostname()}-{os.getpid()}",
         environments=environments,
+        admission=admission,
     )
 
 
-def _backend(settings: Settings, *, has_data_dir: bool) -> tuple[Backend, Environments]:
+def _backend(settings: Settings, admission: Admission, *, has_data_dir: bool) -> tuple[Backend, Environments]:
     """What runs code, and what sees to its packages; the data directory is one server's alone, or not ours."""
     if settings.backend == "docker":
         return docker_backend(settings, is_only=has_data_dir), NO_ENVIRONMENTS
-    native, environments = workshop(settings)
+    native, environments = workshop(settings, admission)
     if settings.backend == "native":
         return native, environments
     return Either(native, docker_backend(settings, is_only=has_data_dir)), environments

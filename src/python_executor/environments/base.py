@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import Protocol
 
 from ..model.environment import Environment, NamedEnvironment
@@ -99,6 +101,28 @@ class Sandbox(Protocol):
 
     async def destroy(self) -> None:
         """Kill everything inside and return once nothing of it is left."""
+        ...
+
+
+class Work(Enum):
+    """What this room does in sandboxes of its own, on behalf of a request: each kind has places of its own."""
+
+    READER = 8, 8, 128  # of imports of a few small files: milliseconds
+    LARGE_READER = 4, 4, 512  # of imports of much source: a second
+    BUILD = 16, 4, 512  # of small packages, and finding out versions: as long as the index takes
+    LARGE_BUILD = 2, 2, 1024  # of those that turned out to be larger
+
+    def __init__(self, places: int, part: int, usual_mb: int) -> None:
+        self.places = places  # how many at once
+        self.part = part  # all of them take at most the memory budget divided by this
+        self.usual_mb = usual_mb  # MiB that one is to have; less where half of the budget is less
+
+
+class Places(Protocol):
+    """Of admission, what this room needs: a place and memory for each sandbox of its own."""
+
+    def place(self, work: Work, memory_mb: int) -> AbstractAsyncContextManager[int]:
+        """Wait for a place and for this memory, as far as that kind of work may have it; the MiB that it has."""
         ...
 
 

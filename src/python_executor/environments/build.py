@@ -23,15 +23,16 @@ import re
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from importlib import resources
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 from weakref import WeakValueDictionary
 
 from ..model.environment import Stage
 from ..model.errors import BackendError, EnvironmentFailed
 from ..model.events import Event, Exited, Preparing, Stderr, Termination
 from ..model.spec import ExecutionSpec, FileEntry, FileTree, Interpreter, Limits
-from .base import Tell, Workshop
+from .base import Places, Tell, Work, Workshop
 from .cache import Cache, Draft, Lease
 from .index import PackageIndex
 from .index.visit import Visit
@@ -49,6 +50,9 @@ STDERR_MAX = 64 << 10  # bytes of uv's explanation
 EXPLANATION_MAX = 2000  # characters
 CHUNK = 1 << 20
 MEMORY_TO_WORK_MB = 1024  # beside what the files take
+RESOLVING_MB = 192  # of memory, where no source distribution has to be built for it
+SMALL_DOWNLOAD = 4  # what a small build may download is its memory divided by this; unpacked it is a few times that
+T = TypeVar("T")
 PLATFORM = "-".join((platform.machine(), *platform.libc_ver()))
 
 
@@ -62,9 +66,14 @@ class BuildPolicy:
     timeout_seconds: int  # of each of its two steps
     cpu_shares: int = 256  # a quarter of what an execution has by default
 
-    def limits(self) -> Limits:
-        """Of its sandboxes: files live in memory there, what is downloaded beside what is made of it."""
-        return Limits(self.timeout_seconds, 2 * self.max_mb + MEMORY_TO_WORK_MB, 2 * self.max_mb, self.cpu_shares)
+    @property
+    def memory_mb(self) -> int:
+        """MiB of a build at most: files live in memory there, what is downloaded beside what is made of it."""
+        return 2 * self.max_mb + MEMORY_TO_WORK_MB
+
+    def limits(self, memory_mb: int) -> Limits:
+        """Return those of a sandbox that was promised so much memory."""
+        return Limits(self.timeout_seconds, memory_mb, min(2 * self.max_mb, memory_mb), self.cpu_shares)
 
 
 class PackagesUnavailable(EnvironmentFailed):
@@ -79,11 +88,18 @@ class PackagesUnavailable(EnvironmentFailed):
         return str(self.args[0])
 
 
+class _Larger(Exception):
+    """It takes more memory than a small build has."""
+
+
 class Builder:
     """Makes environments for one cache."""
 
-    def __init__(self, workshop: Workshop, index: PackageIndex, cache: Cache, policy: BuildPolicy) -> None:
+    def __init__(
+        self, workshop: Workshop, places: Places, index: PackageIndex, cache: Cache, policy: BuildPolicy
+    ) -> None:
         self._workshop = workshop
+        self._places = places
         self._index = index
         self._cache = cache
         self._policy = policy
@@ -118,6 +134,13 @@ class Builder:
 
     async def _resolve(self, requirements: Requirements, interpreter: Interpreter, tell: Tell) -> Lock:
         tell(Preparing(Stage.RESOLVING))
+        received = await _as_small_as_can_be(partial(self._lock_of, requirements.text, interpreter, tell))
+        try:
+            return read_lock(received.decode())
+        except ValueError as problem:
+            raise EnvironmentFailed(_sentence(str(problem))) from problem
+
+    async def _lock_of(self, text: str, interpreter: Interpreter, tell: Tell, work: Work) -> bytearray:
         received = bytearray()
 
         async def take_lock(request: web.Request) -> None:
@@ -126,14 +149,16 @@ class Builder:
                 if len(received) > LOCK_MAX:
                     raise ValueError(f"the lock has more than {LOCK_MAX} bytes")
 
-        await self._run("resolve", requirements.text, take_lock, interpreter, tell)
-        try:
-            return read_lock(received.decode())
-        except ValueError as problem:
-            raise EnvironmentFailed(_sentence(str(problem))) from problem
+        await self._run("resolve", text, take_lock, interpreter, tell, work)
+        return received
 
     async def _install(self, key: str, lock: Lock, is_foreign: bool, interpreter: Interpreter, tell: Tell) -> None:
         tell(Preparing(Stage.INSTALLING))
+        await _as_small_as_can_be(partial(self._fill, key, lock, is_foreign, interpreter, tell))
+
+    async def _fill(
+        self, key: str, lock: Lock, is_foreign: bool, interpreter: Interpreter, tell: Tell, work: Work
+    ) -> None:
         draft = Draft(self._cache.directory, self._policy.max_mb << 20)
 
         async def take_files(request: web.Request) -> None:
@@ -143,7 +168,7 @@ class Builder:
 
         try:
             step = "install foreign" if is_foreign else "install"
-            await self._run(step, lock.text, take_files, interpreter, tell)
+            await self._run(step, lock.text, take_files, interpreter, tell, work)
             if not draft.receiver.is_complete:
                 raise EnvironmentFailed(_sentence("the installed files ended before the last one"))
             index = self._index.settings.identity
@@ -151,23 +176,50 @@ class Builder:
         finally:
             await asyncio.shield(asyncio.to_thread(draft.close))
 
-    async def _run(self, step: str, text: str, take: Take, interpreter: Interpreter, tell: Tell) -> None:
-        """One step in a sandbox of its own. Raises `EnvironmentFailed` where it does not come to its end."""
+    async def _run(self, step: str, text: str, take: Take, interpreter: Interpreter, tell: Tell, work: Work) -> None:
+        """One step in a sandbox of its own, once there is a place for it.
+
+        Raises `EnvironmentFailed` where it does not come to its end, and `_Larger` where it was too large for `work`.
+        """
         indexes = len(self._index.settings.urls)
         instructions = {"step": step, "text": text, "port": PORT, "indexes": indexes,
                         "wheels_only": self._policy.wheels_only}  # fmt: skip
         stdin = json.dumps(instructions).encode()
-        spec = program_spec(
-            "build.py", {"frames.py": guest_file("frames.py")}, interpreter, self._policy.limits(), stdin
-        )
         run = Run(take)
+        async with self._places.place(work, self._memory_mb(step, work)) as run.memory_mb:
+            others = {"frames.py": guest_file("frames.py")}
+            spec = program_spec("build.py", others, interpreter, self._policy.limits(run.memory_mb), stdin)
+            await self._serve(spec, run, tell, self._download_max(run.memory_mb, work))
+        if run.broken is not None:
+            raise run.broken
+        if run.exited is not None and run.exited.termination is Termination.EVICTED:
+            raise BackendError("a build was ended because the server ran out of memory")
+        if not run.has_succeeded:
+            if work is Work.BUILD and run.is_short_of_memory:
+                raise _Larger
+            message = explanation(run, self._policy, self._index.settings.describe())
+            raise PackagesUnavailable(message, run.lacking(), no_index=run.visit.no_index)
+
+    def _memory_mb(self, step: str, work: Work) -> int:
+        """MiB that a step asks for: a small one what is usual, a large one all that it is allowed."""
+        if work is Work.LARGE_BUILD:
+            return self._policy.memory_mb
+        return RESOLVING_MB if step == "resolve" else work.usual_mb
+
+    def _download_max(self, memory_mb: int, work: Work) -> int:
+        """Bytes that it may download: a small one no more than it could unpack."""
+        whole = self._policy.max_mb << 20
+        return whole if work is Work.LARGE_BUILD else min(whole, (memory_mb << 20) // SMALL_DOWNLOAD)
+
+    async def _serve(self, spec: ExecutionSpec, run: Run, tell: Tell, download_max: int) -> None:
+        """Run it in a sandbox that sees the package index."""
         sandbox, listener = await self._workshop.acquire_to_build(spec, PORT)
         try:
             async with self._index.serving(
                 listener,
                 wheels_only=self._policy.wheels_only,
                 allows=self._policy.filter.allows,
-                download_max=self._policy.max_mb << 20,
+                download_max=download_max,
                 tell=lambda name, done, total: tell(Preparing(Stage.DOWNLOADING, name, done, total)),
                 routes=run.routes(),
             ) as run.visit:
@@ -176,19 +228,24 @@ class Builder:
                         await sandbox.run(spec, run.feed)
         finally:
             await sandbox.destroy()
-        if run.broken is not None:
-            raise run.broken
-        if run.exited is not None and run.exited.termination is Termination.EVICTED:
-            raise BackendError("a build was ended because the server ran out of memory")
-        if not run.has_succeeded:
-            message = explanation(run, self._policy, self._index.settings.describe())
-            raise PackagesUnavailable(message, run.lacking(), no_index=run.visit.no_index)
+
+
+async def _as_small_as_can_be(build: Callable[[Work], Awaitable[T]]) -> T:
+    """Build with the memory of a small one; with that of a large one where it turns out to take more.
+
+    So what is small, which is most, waits behind nothing that is large.
+    """
+    try:
+        return await build(Work.BUILD)
+    except _Larger:
+        return await build(Work.LARGE_BUILD)
 
 
 class Run:
     """What is known of one step."""
 
     def __init__(self, take: Take) -> None:
+        self.memory_mb = 0
         self.visit = Visit()
         self.exited: Exited | None = None
         self.said = b""  # uv's explanation, or what took its place
@@ -202,6 +259,12 @@ class Run:
     def has_succeeded(self) -> bool:
         """Whether the result came, and the program ended well."""
         return self._is_done and self.exited is not None and self.exited.exit_code == 0
+
+    @property
+    def is_short_of_memory(self) -> bool:
+        """Whether it needed more than it had, for its processes or for its files."""
+        is_killed = self.exited is not None and self.exited.termination is Termination.MEMORY
+        return is_killed or b"No space left on device" in self.said or self.visit.is_too_large
 
     def lacking(self) -> frozenset[str]:
         """Names of packages that can't be had, as far as that is known."""
@@ -265,6 +328,8 @@ def explanation(run: Run, policy: BuildPolicy, index: str) -> str:
     if exited is None:
         return _sentence(f"it took longer than {policy.timeout_seconds} s (ENVIRONMENT_TIMEOUT)", visit.failure)
     if exited.termination is Termination.MEMORY or "No space left on device" in uv:
+        if 0 < run.memory_mb < policy.memory_mb:
+            return _sentence(f"that takes more than the {run.memory_mb} MiB that it may have here (MEMORY_BUDGET)")
         return _sentence(f"the packages take more than {policy.max_mb} MiB (ENVIRONMENT_MAX_MB)")
     if run.refusal is not None:
         return _sentence(run.refusal)

@@ -11,18 +11,19 @@ import hashlib
 import json
 import sys
 from collections import OrderedDict
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..model.events import Event, Stdout
 from ..model.spec import ExecutionSpec, FileEntry, FileTree, Interpreter, Limits
-from .base import Workshop
+from .base import Places, Work, Workshop
 from .build import program_spec
 from .import_names import candidates
 
 SOURCES_MAX = 4 << 20  # bytes of source that are looked through; what is beyond is not
 FILES_MAX = 2000
-AT_ONCE = 8
+SOURCES_SMALL = 100 << 10  # bytes of source whose tree fits into what a small reader has, however dense it is
 REMEMBERED = 1024
 SMALL = 256 << 10  # bytes in which words that may be imports are looked for, on the event loop
 ANSWER_MAX = 256 << 10  # bytes
@@ -46,34 +47,38 @@ def may_import_packages(spec: ExecutionSpec) -> bool:
     """Whether there may be an import of something that is not there; quickly, and rather once too often."""
     if spec.tree.total_bytes > SMALL:
         return True  # looking would hold up everybody else
-    sources = _sources(spec.tree)
-    names = candidates(sources.values()) - sys.stdlib_module_names
+    sources = (spec.tree.read(entry, entry.size) for entry in _sources(spec.tree))
+    names = candidates(sources) - sys.stdlib_module_names
     return bool(names and names - _own_modules(spec.tree))
 
 
 class ImportReader:
     """Reads imports off code."""
 
-    def __init__(self, workshop: Workshop) -> None:
+    def __init__(self, workshop: Workshop, places: Places) -> None:
         self._workshop = workshop
-        self._at_once = asyncio.Semaphore(AT_ONCE)
+        self._places = places
         self._known: OrderedDict[bytes, Imports] = OrderedDict()
 
     async def read(self, tree: FileTree, interpreter: Interpreter) -> Imports:
         """What the files import. Raises `BackendError`."""
-        sources = _sources(tree)
-        digest = _digest(sources, interpreter)
+        entries = _sources(tree)
+        digest = _digest(tree, entries, interpreter)
         if digest not in self._known:
-            async with self._at_once:
-                self._known[digest] = await self._parse(sources, interpreter)
+            is_small = sum(entry.size for entry in entries) <= SOURCES_SMALL
+            work = Work.READER if is_small else Work.LARGE_READER
+            async with self._places.place(work, work.usual_mb) as memory_mb:  # while it waits it holds no source
+                self._known[digest] = await self._parse(tree, entries, interpreter, memory_mb)
             while len(self._known) > REMEMBERED:
                 self._known.popitem(last=False)
         self._known.move_to_end(digest)
         return self._known[digest]
 
-    async def _parse(self, sources: dict[str, bytes], interpreter: Interpreter) -> Imports:
-        others = {f"files/{path}": source for path, source in sources.items()}
-        spec = program_spec("imports.py", others, interpreter, LIMITS)
+    async def _parse(
+        self, tree: FileTree, entries: Sequence[FileEntry], interpreter: Interpreter, memory_mb: int
+    ) -> Imports:
+        others = {f"files/{entry.path}": tree.read(entry, entry.size) for entry in entries}
+        spec = program_spec("imports.py", others, interpreter, replace(LIMITS, memory_mb=memory_mb))
         said = bytearray()
 
         def feed(event: Event) -> None:
@@ -109,13 +114,13 @@ def _names(answer: object) -> tuple[str, ...]:
     return tuple(name for name in answer if name.isascii())  # no distribution has another
 
 
-def _sources(tree: FileTree) -> dict[str, bytes]:
+def _sources(tree: FileTree) -> list[FileEntry]:
     """The Python files, the first ones of them where they are many."""
-    found: dict[str, bytes] = {}
+    found: list[FileEntry] = []
     left = SOURCES_MAX
     for entry in tree.entries:
         if isinstance(entry, FileEntry) and entry.path.endswith(".py") and entry.size <= left:
-            found[entry.path] = tree.read(entry, entry.size)
+            found.append(entry)
             left -= entry.size
             if len(found) == FILES_MAX:
                 break
@@ -128,9 +133,9 @@ def _own_modules(tree: FileTree) -> set[str]:
     return {name for path in paths for name in path}
 
 
-def _digest(sources: dict[str, bytes], interpreter: Interpreter) -> bytes:
+def _digest(tree: FileTree, entries: Sequence[FileEntry], interpreter: Interpreter) -> bytes:
     digest = hashlib.sha256(interpreter.version.encode())
-    for path, source in sorted(sources.items()):
-        digest.update(hashlib.sha256(path.encode("utf-8", "surrogateescape")).digest())
-        digest.update(hashlib.sha256(source).digest())
+    for entry in sorted(entries, key=lambda entry: entry.path):
+        digest.update(hashlib.sha256(entry.path.encode("utf-8", "surrogateescape")).digest())
+        digest.update(hashlib.sha256(tree.read(entry, entry.size)).digest())
     return digest.digest()

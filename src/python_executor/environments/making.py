@@ -1,4 +1,4 @@
-"""Environments that are being made: once for all who ask, a few at a time, and what has failed is known for a while."""
+"""Environments that are being made: once for all who ask, and what has failed is known for a while."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from ..model.errors import EnvironmentFailed
 from ..model.events import Preparing
 from .base import Tell
 
-AT_ONCE = 2
 FAILURE_KEPT = 30.0  # seconds
 REMEMBERED = 4096
 
@@ -55,7 +54,6 @@ class Makings:
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
         self._now = now
-        self._room = asyncio.Semaphore(AT_ONCE)
         self._going: dict[str, Making] = {}
         self._failed: dict[str, tuple[float, EnvironmentFailed]] = {}  # until when it is not tried again
 
@@ -88,8 +86,7 @@ class Makings:
 
     async def _run(self, request: str, make: Make, making: Making) -> str:
         try:
-            async with self._room:
-                return await make(making.tell)
+            return await make(making.tell)
         except EnvironmentFailed as failure:
             put(self._failed, request, (self._now() + FAILURE_KEPT, failure))
             raise

@@ -4,7 +4,7 @@
               ── requirements ── asked for before ───────▶ the environment that they came to
               │                  being made now ─────────▶ wait for that, see its progress
               │                  failed a moment ago ────▶ the same failure
-              │                  else ───────────────────▶ made, a few at a time
+              │                  else ───────────────────▶ made, when there is a place for it
               └─ imports ─▶ names of distributions ──────▶ as requirements; without those that can't be had
 
 What is being made is made for all who ask: it goes on when one of them is killed, and ends with the last. An execution
@@ -27,7 +27,7 @@ import structlog
 from ..model.environment import Environment, NamedEnvironment
 from ..model.errors import BackendError, EnvironmentFailed, ExecutorError
 from ..model.spec import ExecutionSpec, Interpreter
-from .base import Prepared, Tell, Workshop
+from .base import Places, Prepared, Tell, Workshop
 from .build import Builder, BuildPolicy, PackagesUnavailable, program_spec
 from .cache import Cache, Lease
 from .import_names import distributions_for
@@ -39,7 +39,7 @@ from .named import Definition, Definitions
 from .requirements import Requirements, read_requirements
 from .wanted import says_something, wanted
 
-ABSENCE_KEPT = 600.0  # seconds that a name which no index has is not asked for again, where an import named it
+ABSENCE_KEPT = 30.0  # seconds that a name which no index has is not asked for again, where an import named it
 ROUNDS_MAX = 5  # of leaving out what can't be had
 IMPORTS_PATIENCE = 120.0  # seconds that code waits for what it imports: nobody has asked for that
 SMALL = 64 << 10  # bytes that are looked through on the event loop
@@ -60,6 +60,7 @@ class PackageEnvironments:
         index: PackageIndex,
         policy: BuildPolicy,
         *,
+        places: Places,
         max_bytes: int,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -71,8 +72,8 @@ class PackageEnvironments:
         self._policy = policy
         self._max_bytes = max_bytes
         self._now = now
-        self._builder = Builder(workshop, index, cache, policy)
-        self._reader = ImportReader(workshop)
+        self._builder = Builder(workshop, places, index, cache, policy)
+        self._reader = ImportReader(workshop, places)
         self._makings = Makings(now)
         self._absent: dict[tuple[str, str], tuple[float, str]] = {}  # why, by interpreter and distribution
         self._no_index_until = 0.0  # imports wait for none: a machine may have no way to any
@@ -169,11 +170,11 @@ class PackageEnvironments:
     async def _prepare_imports(self, spec: ExecutionSpec, interpreter: Interpreter, tell: Tell) -> Prepared:
         """As much of what the code imports as can be had, in reasonable time; that never makes a run fail."""
         try:
-            imports = await self._reader.read(spec.tree, interpreter)
-            names = distributions_for((*imports.needed, *imports.optional))
-            absent = {name: why for name in names.values() if name and (why := self._why_absent(name, interpreter))}
-            wished = {name for name in names.values() if name is not None and name not in absent}
             async with asyncio.timeout(IMPORTS_PATIENCE):
+                imports = await self._reader.read(spec.tree, interpreter)
+                names = distributions_for((*imports.needed, *imports.optional))
+                absent = {name: why for name in names.values() if name and (why := self._why_absent(name, interpreter))}
+                wished = {name for name in names.values() if name is not None and name not in absent}
                 lease = await self._have_most(wished, interpreter, tell, absent)
         except TimeoutError:
             return Prepared(hints=(f"what the code imports was not installed: that takes over {IMPORTS_PATIENCE:g} s",))

@@ -70,6 +70,7 @@ class Executions:
         owner: str,
         now: Callable[[], datetime] = utc_now,
         environments: Environments = NO_ENVIRONMENTS,
+        admission: Admission | None = None,  # where others share it
     ) -> None:
         self._backend = backend
         self._environments = environments
@@ -77,7 +78,7 @@ class Executions:
         self._policy = policy
         self._owner = owner
         self._now = now
-        self._admission = Admission(policy.max_concurrent, policy.memory_budget_mb, policy.queue_max)
+        self._admission = admission or Admission(policy.max_concurrent, policy.memory_budget_mb, policy.queue_max)
         self._lives: dict[str, Lifecycle] = {}
         self._unrecorded: list[Execution] = []  # final, and not handed to the store yet
         self._held: WeakValueDictionary[str, Execution] = WeakValueDictionary()  # final, and held by somebody

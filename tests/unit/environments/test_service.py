@@ -17,6 +17,7 @@ from python_executor.environments.making import Makings
 from python_executor.environments.named import Definition, Definitions
 from python_executor.environments.requirements import PackageFilter, Requirements
 from python_executor.environments.service import ABSENCE_KEPT, FAILURE_KEPT, PackageEnvironments
+from python_executor.executions.admission import Admission
 from python_executor.model.errors import EnvironmentFailed
 from python_executor.model.spec import ExecutionSpec, FileEntry, FileTree, Interpreter, Limits
 
@@ -49,6 +50,7 @@ class Desk:
             Definitions(directory / "named"),
             PackageIndex(IndexSettings(("https://index.invalid/simple",))),
             policy,
+            places=Admission(max_concurrent=1, memory_budget_mb=1000, queue_max=1),
             max_bytes=1 << 30,
             now=lambda: self.time,
         )

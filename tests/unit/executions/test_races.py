@@ -39,7 +39,7 @@ class Plan(NamedTuple):
 PLANS = st.builds(
     Plan,
     submitted_at=MOMENTS,
-    memory_mb=st.sampled_from([10, 60, 200]),
+    memory_mb=st.sampled_from([10, 60, 100]),
     waits=st.booleans(),
     exits_after=st.none() | MOMENTS,
     fails=st.booleans(),

@@ -195,7 +195,7 @@ def test_executions_start_in_the_order_in_which_they_came():
 def test_what_runs_at_once_stays_within_the_memory_budget():
     async def check():
         async with world(blocked(), memory_budget_mb=100) as w:
-            for memory_mb in (60, 50, 10):
+            for memory_mb in (60, 50, 45):
                 await w.executions.submit(make_spec(memory_mb=memory_mb))
             await settle()
             assert len(w.specs_run) == 1

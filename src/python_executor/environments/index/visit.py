@@ -31,6 +31,7 @@ class Visit:
     failure: str | None = None  # the last thing that went wrong, for the user: no credentials in it
     no_index: bool = False  # an index could not be reached at all
     downloaded: int = 0  # bytes of files
+    is_too_large: bool = False  # whether that would have become more than it may have
 
 
 class Unavailable(Exception):
@@ -72,4 +73,5 @@ class Meter:
             self._rules.tell(filename, so_far, self._declared if self._declared >= so_far else 0)
 
     def _too_large(self) -> Unavailable:
+        self._visit.is_too_large = True
         return Unavailable(f"the packages are larger than {self._rules.download_max // MEBIBYTE} MiB", 413)
