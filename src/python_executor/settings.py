@@ -22,10 +22,12 @@ from .model.isolation import BY_NAME
 MEBIBYTE = 1024 * 1024
 LOOPBACK_HOSTS = frozenset({"127.0.0.1", "::1", "localhost"})
 INSECURE_NAMES = frozenset({"no-api-key", *BY_NAME})
-BOUNDS = {  # of a default; one that nobody set gives way to them
+BOUNDS = {  # what must be at least as much; what nobody set gives way to them
     "default_timeout": ("max_timeout",),
-    "default_memory_mb": ("max_memory_mb", "memory_budget"),
+    "default_memory_mb": ("memory_budget", "max_memory_mb"),
+    "max_memory_mb": ("memory_budget",),
     "default_disk_mb": ("max_disk_mb",),
+    "default_cpu_shares": ("max_cpu_shares",),
     "default_cpus": ("max_cpus",),
     "pool_min": ("pool_max",),
 }
@@ -105,11 +107,17 @@ class Settings(BaseSettings):
     max_timeout: PositiveInt = Field(3600, description="Largest timeout_seconds that is taken.")
     max_memory_mb: PositiveInt = Field(
         default_factory=machine_memory_mb,
-        description="Largest memory_mb that is taken (default: the machine's).",
+        description="Largest memory_mb that is taken, at most MEMORY_BUDGET (default: half of that).",
     )
     max_disk_mb: PositiveInt = Field(
         default_factory=machine_memory_mb,
         description="Largest disk_mb that is taken (default: the machine's memory).",
+    )
+    max_cpu_shares: PositiveInt = Field(
+        1024,
+        le=262_144,  # the kernel's
+        description="Largest cpu_shares that is taken, so that no request outweighs others "
+        "(default: 1024, or DEFAULT_CPU_SHARES where that is more).",
     )
     max_cpus: PositiveFloat = Field(
         default_factory=lambda: float(os.cpu_count() or 1),
@@ -203,7 +211,8 @@ class Settings(BaseSettings):
 
     memory_budget: PositiveInt = Field(
         default_factory=lambda: machine_memory_mb() * 8 // 10,
-        description="MiB that running executions may have been promised together (default: 80 % of the machine's).",
+        description="MiB that all that runs may have been promised together: executions, builds of packages, readers "
+        "of imports (default: 80 % of the machine's).",
     )
     max_concurrent: PositiveInt = Field(
         default_factory=lambda: 16 * (os.cpu_count() or 1),
@@ -328,6 +337,18 @@ class Settings(BaseSettings):
         if full_name(value) is None:
             raise ValueError("must be the name of an image, such as python:3.11-slim or ghcr.io/me/tools:1")
         return value
+
+    @model_validator(mode="after")
+    def _derive_maxima(self) -> Settings:
+        derived = {
+            "max_memory_mb": (self.memory_budget // 2, "default_memory_mb"),
+            "max_cpu_shares": (self.max_cpu_shares, "default_cpu_shares"),
+        }
+        for name, (most, default) in derived.items():
+            if name not in self.model_fields_set:
+                least = getattr(self, default) if default in self.model_fields_set else 1
+                object.__setattr__(self, name, max(most, least))  # frozen, but not yet anybody's
+        return self
 
     @model_validator(mode="after")
     def _fit_defaults(self) -> Settings:

@@ -228,7 +228,7 @@ def _check_spec(spec: ExecutionSpec) -> None:
         (limits.timeout_seconds, SETTINGS.max_timeout),
         (limits.memory_mb, SETTINGS.max_memory_mb),
         (limits.disk_mb, limits.memory_mb),
-        (limits.cpu_shares, specs.MAX_CPU_SHARES),
+        (limits.cpu_shares, SETTINGS.max_cpu_shares),
     ):
         assert type(value) is int
         assert 1 <= value <= maximum

@@ -42,7 +42,7 @@ def test_the_defaults_are_the_contracts():
     assert (defaults.host, defaults.port, defaults.log_level, defaults.api_key) == ("127.0.0.1", 8080, "info", None)
     assert (defaults.default_timeout, defaults.default_memory_mb, defaults.default_disk_mb) == (300, 1024, 2048)
     assert (defaults.default_cpu_shares, defaults.max_timeout, defaults.cleanup_ttl) == (1024, 3600, 300)
-    assert (defaults.max_memory_mb, defaults.max_disk_mb, defaults.memory_budget) == (65536, 65536, 52428)
+    assert (defaults.max_memory_mb, defaults.max_disk_mb, defaults.memory_budget) == (26214, 65536, 52428)
     assert (defaults.max_concurrent, defaults.queue_max, defaults.max_output_mb) == (64, 1000, 10)
     assert (defaults.default_image, defaults.default_python) == ("python:3.11-slim", "3.12")
     assert (defaults.allowed_hosts, defaults.insecure_allow) == (frozenset(), frozenset())
@@ -119,6 +119,14 @@ def test_lists_are_comma_separated(monkeypatch, text):
             {"max_memory_mb": 1023, "default_memory_mb": 1024},
             "MAX_MEMORY_MB 1023 is below DEFAULT_MEMORY_MB 1024: change one",
         ),
+        (
+            {"max_memory_mb": 4096, "memory_budget": 2048},
+            "MEMORY_BUDGET 2048 is below MAX_MEMORY_MB 4096: change one",
+        ),
+        (
+            {"max_cpu_shares": 512, "default_cpu_shares": 1024},
+            "MAX_CPU_SHARES 512 is below DEFAULT_CPU_SHARES 1024: change one",
+        ),
         ({"default_disk_mb": 70000}, "MAX_DISK_MB 65536 is below DEFAULT_DISK_MB 70000: change one"),
         (
             {"memory_budget": 512, "default_memory_mb": 1024},
@@ -190,19 +198,19 @@ def test_what_cannot_be_meant_is_refused_by_name(values, told):
 def test_a_small_machine_starts_with_smaller_defaults(monkeypatch):
     machine(monkeypatch, memory_mb=1000)
     made = Settings()
-    assert (made.default_memory_mb, made.default_disk_mb, made.default_timeout) == (800, 1000, 300)
+    assert (made.default_memory_mb, made.default_disk_mb, made.default_timeout) == (400, 1000, 300)
 
 
 def test_a_default_that_nobody_set_gives_way_to_a_bound_that_somebody_set(monkeypatch):
     monkeypatch.setenv("PYEXEC_MEMORY_BUDGET", "512")
     made = Settings(max_disk_mb=100, max_timeout=5)
-    assert (made.default_memory_mb, made.default_disk_mb, made.default_timeout) == (512, 100, 5)
+    assert (made.default_memory_mb, made.default_disk_mb, made.default_timeout) == (256, 100, 5)
 
 
 def test_a_default_from_the_environment_is_one_that_somebody_set(monkeypatch):
     machine(monkeypatch, memory_mb=1000)
     monkeypatch.setenv("PYEXEC_DEFAULT_MEMORY_MB", "1024")
-    with pytest.raises(ValidationError, match="MAX_MEMORY_MB 1000 is below DEFAULT_MEMORY_MB 1024"):
+    with pytest.raises(ValidationError, match="MEMORY_BUDGET 800 is below DEFAULT_MEMORY_MB 1024"):
         Settings()
 
 
@@ -263,7 +271,26 @@ def test_the_machines_memory_is_what_its_container_may_use(monkeypatch, limits, 
     machine(monkeypatch, memory_mb=8192, **limits)
     assert machine_memory_mb() == expected
     made = Settings()
-    assert (made.max_memory_mb, made.max_disk_mb, made.memory_budget) == (expected, expected, expected * 8 // 10)
+    budget = expected * 8 // 10
+    assert (made.max_memory_mb, made.max_disk_mb, made.memory_budget) == (budget // 2, expected, budget)
+
+
+@pytest.mark.parametrize("memory_mb", [512, 1024, 4096, 65536])
+def test_one_request_is_never_given_more_than_half_of_the_memory_unless_the_operator_says_so(monkeypatch, memory_mb):
+    machine(monkeypatch, memory_mb=memory_mb)
+    made = Settings()
+    assert made.default_memory_mb <= made.max_memory_mb <= made.memory_budget // 2
+    assert Settings(max_memory_mb=made.memory_budget).max_memory_mb == made.memory_budget
+
+
+def test_a_default_that_is_more_than_half_of_the_memory_is_the_most_that_is_taken():
+    assert Settings(memory_budget=1000, default_memory_mb=800).max_memory_mb == 800
+
+
+def test_no_request_outweighs_what_others_get_unasked_unless_the_operator_says_so():
+    assert Settings().max_cpu_shares == Settings(default_cpu_shares=512).max_cpu_shares == 1024
+    assert Settings(default_cpu_shares=4096).max_cpu_shares == 4096
+    assert Settings(max_cpu_shares=262_144).max_cpu_shares == 262_144
 
 
 def test_data_goes_where_root_or_a_user_keeps_it(monkeypatch):

@@ -21,7 +21,6 @@ from ..model.spec import Interpreter
 from ..settings import DEBIAN_RELEASES, PYTHON, Settings
 from .bodies import EvalRequest, Metadata
 from .responses import Error, json_response
-from .specs import MAX_CPU_SHARES
 
 ASSETS = ("swagger-ui.css", "swagger-ui-bundle.js", "favicon-32x32.png")
 CONTENT_POLICY = "default-src 'self'; img-src 'self' data:; style-src 'self' 'unsafe-inline'; frame-ancestors 'none'"
@@ -185,7 +184,7 @@ def _add_bounds(properties: dict[str, Any], settings: Settings) -> None:
         ("timeout_seconds", settings.default_timeout, settings.max_timeout),
         ("memory_mb", settings.default_memory_mb, settings.max_memory_mb),
         ("disk_mb", settings.default_disk_mb, settings.max_disk_mb),
-        ("cpu_shares", settings.default_cpu_shares, MAX_CPU_SHARES),
+        ("cpu_shares", settings.default_cpu_shares, settings.max_cpu_shares),
     ):
         properties[name]["anyOf"][0]["maximum"] = maximum
         properties[name]["default"] = default

@@ -18,7 +18,6 @@ from .places import Place, Places
 from .trees import CheckedTree, TreePlan, clean_path, shown
 
 MAX_CODE_BYTES = 100 * 1024
-MAX_CPU_SHARES = 262_144  # the kernel's
 MAX_STRING_BYTES = 128 * 1024 - 1  # what execve() takes as one argument or variable, less its final NUL
 MAX_STRINGS_BYTES = 1024 * 1024  # of all arguments and variables; execve() takes at least that much
 DECLARING_FILES = ("requirements.txt", "pyproject.toml")
@@ -126,7 +125,7 @@ class SpecBuilder:
             ),
             memory_mb=memory_mb,
             disk_mb=min(disk_mb, memory_mb),  # files live in memory
-            cpu_shares=_limit("cpu_shares", config.cpu_shares, settings.default_cpu_shares, MAX_CPU_SHARES),
+            cpu_shares=_limit("cpu_shares", config.cpu_shares, settings.default_cpu_shares, settings.max_cpu_shares),
             cpus=_cpus(config.cpus, settings.default_cpus, settings.max_cpus),
         )
 
