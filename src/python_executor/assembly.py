@@ -147,6 +147,8 @@ def build(settings: Settings, *, store: Store | None = None) -> Executions:
         max_concurrent=settings.max_concurrent,
         memory_budget_mb=settings.memory_budget,
         queue_max=settings.queue_max,
+        queue_max_bytes=settings.queue_max_mb * MEBIBYTE,
+        spool_max_bytes=settings.spool_max_mb * MEBIBYTE,
         max_output_bytes=settings.max_output_mb * MEBIBYTE,
         cleanup_ttl_seconds=settings.cleanup_ttl,
     )

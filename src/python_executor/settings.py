@@ -219,6 +219,15 @@ class Settings(BaseSettings):
         description="Executions that run at once (default: 16 a core).",
     )
     queue_max: int = Field(1000, ge=0, description="Executions that may wait; one more is a 429.")
+    queue_max_mb: int = Field(
+        default_factory=lambda: min(96, max(32, machine_memory_mb() // 16)),
+        ge=32,
+        description="MiB of memory for requests that are received, wait or run (their input, small files); beyond, one "
+        "of more than 64 KiB is a 429 (default: a sixteenth of the machine's, 32 to 96).",
+    )
+    spool_max_mb: int = Field(
+        4096, ge=128, description="MiB of disk for their archives, in the data directory; beyond, one more is a 429."
+    )
     pool_min: int = Field(4, ge=0, description="Sandboxes that wait for work, for each interpreter in use.")
     pool_max: int = Field(64, ge=0, description="Sandboxes that demand may raise that to; 1.5 MiB of memory each.")
     preload: Annotated[tuple[str, ...], NoDecode] = Field(

@@ -20,9 +20,11 @@ from ..settings import Settings
 from .docs import Operation, docs_routes
 from .endpoints import MAX_WAIT_SECONDS, Endpoints
 from .errors import EXCEPTION_HANDLERS
+from .intake import Intake
 from .middleware import BodyDrain, ErrorBoundary, Guard
 from .responses import Accepted, BillOfMaterials, ExecutionResult, Health, NamedEnvironments, Readiness, StatusResult
 from .specs import SpecBuilder
+from .uploads import spool_of
 
 if TYPE_CHECKING:
     from ..executions.service import Executions
@@ -63,13 +65,18 @@ def create_app(executions: Executions, settings: Settings) -> Starlette:
     specs = SpecBuilder(
         settings, executions.interpreters, executions.network_unavailable, executions.named_environments
     )
-    operations = _operations(Endpoints(executions, specs))
+    operations = _operations(Endpoints(executions, specs, spool_of(settings)))
     app = Starlette(
         routes=[
             *map(_route, operations),
             *docs_routes(operations, settings, executions.interpreters, executions.named_environments),
         ],
-        middleware=[Middleware(ErrorBoundary), Middleware(BodyDrain), Middleware(Guard, settings=settings)],
+        middleware=[
+            Middleware(ErrorBoundary),
+            Middleware(BodyDrain),
+            Middleware(Guard, settings=settings),
+            Middleware(Intake, holdings=executions.holdings),
+        ],
         exception_handlers=EXCEPTION_HANDLERS,
     )
     app.router.redirect_slashes = False

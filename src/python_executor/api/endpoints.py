@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from starlette.requests import Request
@@ -15,6 +16,7 @@ from ..model.spec import ExecutionSpec
 from .answers import Answers
 from .bodies import AnyBody, EvalRequest, Metadata, parse
 from .folding import Folding
+from .intake import hold_of
 from .protocol import CONNECTION, Protocol
 from .responses import engine_content, json_response, named_content
 from .specs import SpecBuilder
@@ -35,18 +37,22 @@ Answer = TypeVar("Answer")
 class Endpoints:
     """One method for each route."""
 
-    def __init__(self, executions: Executions, specs: SpecBuilder) -> None:
+    def __init__(self, executions: Executions, specs: SpecBuilder, spool: Path | None = None) -> None:
         self._executions = executions
         self._specs = specs
         self._turns = Turns()
         self._answers = Answers(self._turns, executions.get)
+        self._spool = spool  # directory of what uploads put on disk
 
     async def eval(self, request: Request) -> Response:
         """Run code or a few files that come as JSON, and answer with the result."""
+        return await self._run(request, await self._posted_spec(request))
+
+    async def _posted_spec(self, request: Request) -> ExecutionSpec:
+        """The spec of a JSON body, of which nothing else is kept."""
         body = await receive_json(request)
         read = await self._reader(EvalRequest, body, "the body")
-        spec = await _unblocking(_is_short(body), lambda: self._specs.from_eval(*read()))
-        return await self._run(request, spec)
+        return await _unblocking(_is_short(body), lambda: self._specs.from_eval(*read()))
 
     async def exec_sync(self, request: Request) -> Response:
         """Run an uploaded archive and answer with the result."""
@@ -54,7 +60,9 @@ class Endpoints:
 
     async def exec_async(self, request: Request) -> Response:
         """Take an uploaded archive and answer at once; the result is there for a while after it has finished."""
-        execution_id = await self._executions.submit(await self._uploaded_spec(request))
+        spec = await self._uploaded_spec(request)
+        hold_of(request).release()  # from here on `executions` counts
+        execution_id = await self._executions.submit(spec)
         return json_response({"execution_id": execution_id}, 202)
 
     async def get_execution(self, request: Request) -> Response:
@@ -97,12 +105,13 @@ class Endpoints:
         return json_response({"status": "ok", "engine": engine and engine_content(engine)})
 
     async def _run(self, request: Request, spec: ExecutionSpec) -> Response:
+        hold_of(request).release()  # from here on `executions` counts
         execution = await _connection(request).while_connected(self._executions.run(spec))
         return self._answers.of(execution, patience=None)
 
     async def _uploaded_spec(self, request: Request) -> ExecutionSpec:
         """The spec of the upload, whose file `executions` closes from then on."""
-        upload = await receive_upload(request)
+        upload = await receive_upload(request, self._spool)
         try:
             read = await self._reader(Metadata, upload.metadata, "metadata")
             is_short = upload.size < INLINE_BYTES and _is_short(upload.metadata)

@@ -1,7 +1,8 @@
 """Request bodies, read as a stream and never beyond their bound: JSON, and an archive with its metadata.
 
-The parts of an upload come in any order. The archive goes to an anonymous file once it is larger than `SPOOL_BYTES`,
-so that 100 MiB of it cost the server next to no memory; the metadata stays in memory. Whether a part has a file name
+The parts of an upload come in any order. The archive goes to a file without a name in the data directory once it is
+larger than `SPOOL_BYTES`, so that 100 MiB of it cost the server next to no memory (which the system's directory for
+temporary files may be); the metadata stays in memory. Whether a part has a file name
 or a content type is not looked at.
 """
 
@@ -9,25 +10,32 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
+import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Protocol
 
+import structlog
 from python_multipart import MultipartParser
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import parse_options_header
 from starlette.requests import Request
 
-from ..model.errors import InvalidRequest, TooLarge, UnsupportedMediaType
-from ..settings import MEBIBYTE
+from ..model.errors import InvalidRequest, TooLarge, Unavailable, UnsupportedMediaType
+from ..settings import MEBIBYTE, Settings
+from .intake import MAX_JSON_BYTES, MAX_UPLOAD_BYTES, hold_of
 
 if TYPE_CHECKING:
     from python_multipart.multipart import MultipartCallbacks
 
-MAX_JSON_BYTES = 16 * MEBIBYTE
-MAX_UPLOAD_BYTES = 100 * MEBIBYTE
+    from ..executions.holdings import Hold
+
 MAX_METADATA_BYTES = 16 * MEBIBYTE
 SPOOL_BYTES = MEBIBYTE
 MAX_PARTS = 100  # each costs some 20 microseconds, and two are of use; the parser itself bounds a part's headers
+SPOOL = "spool"  # in the data directory
+SPOOL_LEFT = 60.0  # seconds after which a file that still has a name is nobody's
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +66,27 @@ async def receive_json(request: Request) -> bytearray:
     return body
 
 
-async def receive_upload(request: Request) -> Upload:
+def spool_of(settings: Settings) -> Path | None:
+    """Make the directory of uploads ready; None, for the system's own, where it can't be made.
+
+    A file there has no name, so it goes with the server. Where the file system can't do that it has one for a moment,
+    and what a killed server left in that moment is removed.
+    """
+    directory = settings.data_dir / SPOOL
+    try:
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        for left in directory.iterdir():
+            if left.stat().st_mtime < time.time() - SPOOL_LEFT:
+                left.unlink()
+    except OSError as error:
+        log.warning("uploads go to the system's directory for temporary files", reason=str(error))
+        return None
+    return directory
+
+
+async def receive_upload(request: Request, spool: Path | None = None) -> Upload:
     """Read the whole body. Raises a `Refusal`; then nothing is left of it."""
-    form = _Form()
+    form = _Form(hold_of(request), spool)
     parser = _parser(request, form)
     received = 0
     try:
@@ -120,10 +146,12 @@ class _Ignored:
 class _Text:
     """A part that is kept in memory, up to a bound."""
 
-    def __init__(self) -> None:
+    def __init__(self, hold: Hold) -> None:
         self.data = bytearray()
+        self._hold = hold
 
     def write(self, data: bytes) -> None:
+        self._hold.take(memory=len(data))
         if len(self.data) + len(data) > MAX_METADATA_BYTES:
             raise TooLarge(f"the part metadata is larger than {MAX_METADATA_BYTES} bytes: send less.")
         self.data += data
@@ -132,7 +160,8 @@ class _Text:
 class _Spool:
     """A part that moves to an anonymous file when it grows."""
 
-    def __init__(self) -> None:
+    def __init__(self, directory: Path | None) -> None:
+        self._directory = directory
         self._pending = bytearray()
         self._file: BinaryIO | None = None
 
@@ -149,7 +178,6 @@ class _Spool:
         if self._file is None:
             return bytes(self._pending)
         await self.flush(at_least=1)
-        self._file.flush()
         return self._file
 
     def close(self) -> None:
@@ -157,15 +185,22 @@ class _Spool:
             self._file.close()
 
     def _write_out(self, pending: bytearray) -> None:
-        if self._file is None:
-            self._file = tempfile.TemporaryFile()  # noqa: SIM115 - it outlives this function
-        self._file.write(pending)
+        try:
+            if self._file is None:
+                self._file = tempfile.TemporaryFile(dir=self._directory)  # noqa: SIM115 - it outlives this function
+            self._file.write(pending)
+            self._file.flush()
+        except OSError as error:
+            log.error("an upload could not be stored", reason=str(error))
+            raise Unavailable("the server has no room for this upload: try again later.") from error
 
 
 class _Form:
     """Listens to the parser: sends each part where it belongs and knows whether the end was seen."""
 
-    def __init__(self) -> None:
+    def __init__(self, hold: Hold, spool: Path | None) -> None:
+        self._hold = hold
+        self._spool = spool
         self._parts: dict[bytes, _Sink] = {}
         self._sink: _Sink = _Ignored()
         self._header = bytearray()
@@ -229,9 +264,9 @@ class _Form:
         if self._name in self._parts:
             raise InvalidRequest(f"the part {self._name.decode('latin-1')} is there twice: send it once.")
         if self._name == b"tar":
-            self._sink = self._parts[self._name] = _Spool()
+            self._sink = self._parts[self._name] = _Spool(self._spool)
         elif self._name == b"metadata":
-            self._sink = self._parts[self._name] = _Text()
+            self._sink = self._parts[self._name] = _Text(self._hold)
         else:
             self._sink = _Ignored()
 

@@ -32,6 +32,7 @@ from ..sandboxes.base import Backend
 from ..storage.base import Store
 from .admission import BACKLOG_BYTES, Admission, Ticket
 from .execution import KILLED, OUR_FAILURE, SHUT_DOWN, LiveExecution
+from .holdings import Hold, Holdings, files_of, memory_of
 from .lifecycle import KILL_PATIENCE, Lifecycle, close_content, describe
 
 T = TypeVar("T")
@@ -50,6 +51,8 @@ class Policy:
     max_concurrent: int
     memory_budget_mb: int  # MiB that running executions may have been promised together
     queue_max: int
+    queue_max_bytes: int  # of memory that requests may hold that wait or run
+    spool_max_bytes: int  # of files
     max_output_bytes: int  # of each stream
     cleanup_ttl_seconds: float
 
@@ -79,6 +82,7 @@ class Executions:
         self._owner = owner
         self._now = now
         self._admission = admission or Admission(policy.max_concurrent, policy.memory_budget_mb, policy.queue_max)
+        self.holdings = Holdings(policy.queue_max_bytes, policy.spool_max_bytes)
         self._lives: dict[str, Lifecycle] = {}
         self._unrecorded: list[Execution] = []  # final, and not handed to the store yet
         self._held: WeakValueDictionary[str, Execution] = WeakValueDictionary()  # final, and held by somebody
@@ -145,7 +149,7 @@ class Executions:
         Raises `QueueFull` and `Unavailable`; nothing is run then. `spec.tree.content` is closed in every case, as
         soon as it is of no more use.
         """
-        life, environments = self._accept(spec)
+        life, drive = self._accept(spec)
         try:
             await self._store.put(life.live.snapshot())
         except Exception as failure:
@@ -157,13 +161,13 @@ class Executions:
             life.stop(KILLED)  # nobody will ever know its id
             raise
         finally:
-            self._spawn(life.drive(spec, self._backend, environments))
+            self._spawn(drive)
         return life.live.execution_id
 
     async def run(self, spec: ExecutionSpec) -> Execution:
         """Run the spec and wait for its end; it is killed if the waiting task is cancelled. Otherwise as `submit`."""
-        life, environments = self._accept(spec)
-        self._spawn(life.drive(spec, self._backend, environments))
+        life, drive = self._accept(spec)
+        self._spawn(drive)
         try:
             return await life.ended()
         except asyncio.CancelledError:
@@ -227,13 +231,16 @@ class Executions:
         finally:
             await self._store.close()
 
-    def _accept(self, spec: ExecutionSpec) -> tuple[Lifecycle, Environments | None]:
-        """A place in the queue and an id; and who sees to its packages, if it may need any. Raises a `Refusal`."""
+    def _accept(self, spec: ExecutionSpec) -> tuple[Lifecycle, Coroutine[None, None, None]]:
+        """A place in the queue and an id, and what drives it, to be run in any case. Raises a `Refusal`."""
+        hold = self.holdings.hold()
         try:
             self._backend.check(spec)
+            hold.take(memory=memory_of(spec), files=files_of(spec))
             environments = self._environments if self._environments.concerns(spec) else None
             ticket = self._join_queue(spec, ready=environments is None and self._backend.is_prepared(spec))
         except Refusal:
+            hold.release()
             close_content(spec)
             raise
         execution_id = f"exe_{uuid.uuid4()}"
@@ -242,7 +249,13 @@ class Executions:
         )
         life = Lifecycle(live, ticket, self._now, self._finished)
         self._lives[execution_id] = life
-        return life, environments
+        return life, self._drive(life, spec, environments, hold)
+
+    async def _drive(self, life: Lifecycle, spec: ExecutionSpec, environments: Environments | None, hold: Hold) -> None:
+        try:
+            await life.drive(spec, self._backend, environments)
+        finally:
+            hold.release()
 
     def _join_queue(self, spec: ExecutionSpec, *, ready: bool) -> Ticket:
         if not self._ready:

@@ -8,9 +8,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TypeVar
 
 from python_executor.api.server import Server, bind, configure, new_event_loop, url_of
+from python_executor.executions.holdings import Holdings
 from python_executor.model.engine import Engine
 from python_executor.model.environment import Environment, NamedEnvironment, Package
 from python_executor.model.errors import NotFound
@@ -25,6 +28,7 @@ INTERPRETERS = (
     Interpreter("3.12.1", "/opt/python3.12/bin/python3.12", "/opt/python3.12"),
     Interpreter("3.11.7", "/usr/bin/python3.11", "/usr"),
 )
+DATA = TemporaryDirectory(prefix="unit-api-")  # goes with the process
 ID = "exe_550e8400-e29b-41d4-a716-446655440000"
 T = TypeVar("T")
 MOMENT = datetime(2026, 1, 15, 10, 30, tzinfo=UTC)
@@ -72,6 +76,7 @@ class FakeExecutions:
 
     def __init__(self) -> None:
         self.ready = True
+        self.holdings = Holdings(32 << 20, 256 << 20)
         self.reset()
 
     def reset(self) -> None:
@@ -158,7 +163,7 @@ class FakeExecutions:
 
 def settings(**given: object) -> Settings:
     """Settings that don't depend on this machine."""
-    sizes = {"max_memory_mb": 4096, "max_disk_mb": 4096, "memory_budget": 4096}
+    sizes = {"max_memory_mb": 4096, "max_disk_mb": 4096, "memory_budget": 4096, "data_dir": Path(DATA.name)}
     return Settings.model_validate({"host": "127.0.0.1", "port": 0, **sizes, **given})
 
 

@@ -34,7 +34,7 @@ def script(spec):
         asyncio.get_running_loop().call_later(float(spec.stdin), gate.set)
     return [Stdout(b"so far"), gate, exited(0)]
 
-policy = Policy(max_concurrent=9, memory_budget_mb=9999, queue_max=9, max_output_bytes=9, cleanup_ttl_seconds=99)
+policy = Policy(max_concurrent=9, memory_budget_mb=9999, queue_max=9, queue_max_bytes=1 << 30, spool_max_bytes=1 << 30, max_output_bytes=9, cleanup_ttl_seconds=99)
 executions = Executions(FakeBackend(script), MemoryStore(1_000_000), policy, "test")
 given = settings(port=int(sys.argv[1]), shutdown_grace=float(sys.argv[2]))
 run(executions, given, lambda url: print(url, flush=True))

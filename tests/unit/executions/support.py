@@ -74,6 +74,8 @@ def make_policy(**numbers: Any) -> Policy:
         "max_concurrent": 100,
         "memory_budget_mb": 100_000,
         "queue_max": 100,
+        "queue_max_bytes": 1 << 30,
+        "spool_max_bytes": 1 << 30,
         "max_output_bytes": 1000,
         "cleanup_ttl_seconds": 300,
     }

@@ -16,7 +16,15 @@ from python_executor.model.execution import Status
 from python_executor.sandboxes.fake import FakeBackend
 from python_executor.storage.sqlite import SqliteStore
 
-POLICY = Policy(max_concurrent=1, memory_budget_mb=1000, queue_max=10, max_output_bytes=1000, cleanup_ttl_seconds=300)
+POLICY = Policy(
+    max_concurrent=1,
+    memory_budget_mb=1000,
+    queue_max=10,
+    queue_max_bytes=1 << 30,
+    spool_max_bytes=1 << 30,
+    max_output_bytes=1000,
+    cleanup_ttl_seconds=300,
+)
 
 FIRST_LIFE = """
 import asyncio, os, signal, sys
@@ -28,7 +36,7 @@ from python_executor.storage.sqlite import SqliteStore
 
 async def main():
     policy = Policy(
-        max_concurrent=1, memory_budget_mb=1000, queue_max=10, max_output_bytes=1000, cleanup_ttl_seconds=300
+        max_concurrent=1, memory_budget_mb=1000, queue_max=10, queue_max_bytes=1 << 30, spool_max_bytes=1 << 30, max_output_bytes=1000, cleanup_ttl_seconds=300
     )
     backend = FakeBackend(HELLO)
     executions = Executions(backend, SqliteStore(Path(sys.argv[1]), 10**6), policy, "first")
