@@ -204,6 +204,9 @@ class Admission:
             self._enter(ticket)
 
     def _enter(self, ticket: Ticket) -> None:
+        if not any(lane.queue for lane in self._in_order) and self._may_start(ticket, 0):
+            self._start(ticket)
+            return
         ticket.since = asyncio.get_running_loop().time()
         ticket.lane.append(ticket)
         self._admit()
@@ -241,7 +244,7 @@ class Admission:
             return
         first = self._due(lane.queue[0] for lane in waiting)
         if first is not None and self._may_start(first, 0):
-            self._start(first)
+            self._start_queued(first)
             first = None
         for lane in waiting:
             self._start_what_fits(lane, 0 if first is None else first.memory_mb)
@@ -255,13 +258,13 @@ class Admission:
     def _start_what_fits(self, lane: Lane, kept_mb: int) -> None:
         """Start those at the head, then those that fit though some before them do not."""
         while lane.queue and self._may_start(lane.queue[0], kept_mb):
-            self._start(lane.queue[0])
+            self._start_queued(lane.queue[0])
         if lane.queue and lane.smallest_mb <= self._room(lane, kept_mb):
             for ticket in list(lane.queue):
                 if not self._has_place(lane):
                     return
                 if self._may_start(ticket, kept_mb):
-                    self._start(ticket)
+                    self._start_queued(ticket)
 
     def _due(self, waiting: Iterable[Ticket]) -> Ticket | None:
         """Return the one that has waited longest, of those for whom others have to make way now."""
@@ -277,9 +280,12 @@ class Admission:
         fits_lane = lasting[ticket.lane] + ticket.memory_mb <= ticket.lane.most_mb
         return fits_lane and sum(lasting.values()) + ticket.memory_mb <= self._memory_budget_mb
 
+    def _start_queued(self, ticket: Ticket) -> None:
+        ticket.lane.remove(ticket)
+        self._start(ticket)
+
     def _start(self, ticket: Ticket) -> None:
         lane = ticket.lane
-        lane.remove(ticket)
         lane.running.add(ticket)
         lane.running_mb += ticket.memory_mb
         self._running_mb += ticket.memory_mb
