@@ -34,10 +34,16 @@ STATUSES: dict[type[errors.Refusal], int] = {
     errors.Unavailable: 503,
 }
 
-_HEADERS: dict[type[errors.Refusal], dict[str, str]] = {
-    errors.Unauthorized: {"WWW-Authenticate": 'Basic realm="python-executor", charset="UTF-8", Bearer'},
-    errors.QueueFull: {"Retry-After": "1"},  # a place comes free as soon as any execution ends
-    errors.Unavailable: {"Retry-After": "5"},  # a restart takes about that long
+_CLOSE = ("Connection", "close")  # a stranger's connection costs us no more than one request
+_HEADERS: dict[type[errors.Refusal], tuple[tuple[str, str], ...]] = {
+    errors.Unauthorized: (
+        ("WWW-Authenticate", 'Basic realm="python-executor", charset="UTF-8"'),
+        ("WWW-Authenticate", "Bearer"),  # a line of its own: browsers do not ask for a key where one line has both
+        _CLOSE,
+    ),
+    errors.Forbidden: (_CLOSE,),
+    errors.QueueFull: (("Retry-After", "1"),),  # a place comes free as soon as any execution ends
+    errors.Unavailable: (("Retry-After", "5"),),  # a restart takes about that long
 }
 
 
@@ -49,7 +55,10 @@ def error_response(status: int, code: str, message: str, headers: dict[str, str]
 def refusal_response(refusal: errors.Refusal) -> Response:
     """The answer to a request that can't be taken."""
     kind = type(refusal)
-    return error_response(STATUSES[kind], refusal.code, refusal.message, _HEADERS.get(kind))
+    response = error_response(STATUSES[kind], refusal.code, refusal.message)
+    for name, value in _HEADERS.get(kind, ()):
+        response.headers.append(name, value)
+    return response
 
 
 def internal_error_response(error: Exception) -> Response:

@@ -13,6 +13,7 @@ import asyncio
 import base64
 import binascii
 import hmac
+import re
 import time
 from ipaddress import ip_address
 
@@ -28,7 +29,11 @@ log = structlog.get_logger(__name__)
 
 DRAIN_BYTES = 1024 * MEBIBYTE
 DRAIN_SECONDS = 30.0
+CLOSE = (b"connection", b"close")
 OPEN_PATHS = frozenset({"/health"})
+HOST = re.compile(r"(\[[0-9a-f:.]+\]|[^\s:/@?#\[\]]+)(:[0-9]*)?", re.IGNORECASE | re.ASCII)
+REFUSALS_AT_ONCE = 20  # lines in the log
+SECONDS_FOR_A_REFUSAL = 5.0  # and how often one more may follow: a flood of them must not fill a disk
 
 
 class ErrorBoundary:
@@ -72,6 +77,7 @@ class BodyDrain:
 
     Most clients send their whole body before they read; were the connection closed in between, the kernel would
     reset it and they would see a broken pipe in place of the 413. The reading is bounded; beyond that, so be it.
+    An answer that closes its connection is not kept back: the connection reads on for a while (`protocol`).
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -85,8 +91,8 @@ class BodyDrain:
         body = _Body(receive, invited=b"expect" not in headers)
 
         async def draining_send(message: Message) -> None:
-            if message["type"] == "http.response.start" and not body.complete and not await body.drain():
-                message = {**message, "headers": [*message.get("headers", ()), (b"connection", b"close")]}
+            if message["type"] == "http.response.start" and CLOSE not in message["headers"]:
+                message = message if await body.drain() else {**message, "headers": [*message["headers"], CLOSE]}
             await send(message)
 
         await self._app(scope, body.receive, draining_send)
@@ -108,8 +114,8 @@ class _Body:
 
     async def drain(self) -> bool:
         """Read the rest and throw it away; whether all of it came."""
-        if not self._invited:
-            return False
+        if self.complete or not self._invited:
+            return self.complete
         left = DRAIN_BYTES
         try:
             async with asyncio.timeout(DRAIN_SECONDS):
@@ -131,12 +137,14 @@ class Guard:
         self._app = app
         self._keys = _encodings(settings.api_key) if settings.api_key else []
         self._hosts = _own_hosts(settings)
+        self._refusals = _RefusalLog()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["path"] not in OPEN_PATHS:
             try:
                 self._check(Headers(scope=scope))
             except Refusal as refusal:
+                self._refusals.note(scope, refusal)
                 await refusal_response(refusal)(scope, receive, send)
                 return
         await self._app(scope, receive, send)
@@ -147,10 +155,13 @@ class Guard:
             _check_origin(headers)
             return
         scheme, _, credentials = headers.get("authorization", "").partition(" ")
-        given = _basic_password(credentials) if scheme.lower() == "basic" else credentials.strip().encode("latin-1")
-        if scheme.lower() not in ("basic", "bearer") or not self._is_key(given):
+        scheme, credentials = scheme.lower(), credentials.strip()
+        if scheme not in ("basic", "bearer") or not credentials:
             raise Unauthorized("this server wants its API key: send it as 'Authorization: Bearer KEY'.")
-        if scheme.lower() == "basic":
+        given = _basic_password(credentials) if scheme == "basic" else credentials.encode("latin-1")
+        if not self._is_key(given):
+            raise Unauthorized("this key was refused: use the one that the server was started with.")
+        if scheme == "basic":
             _check_origin(headers)  # a browser adds a remembered password to any page's requests
 
     def _is_key(self, given: bytes) -> bool:
@@ -184,11 +195,10 @@ def _is_wildcard(host: str) -> bool:
         return not host
 
 
-def _host_name(host: str) -> str:
-    """The host of `host:port`, lower case, without the brackets of an IPv6 address."""
-    if host.startswith("["):
-        return host[1:].partition("]")[0].lower()
-    return host.partition(":")[0].lower()
+def _host_name(host: str) -> str | None:
+    """Return the host of `host:port`, lower case, without the brackets of an IPv6 address; None where it is neither."""
+    match = HOST.fullmatch(host)
+    return match[1].strip("[]").lower() if match else None
 
 
 def _check_origin(headers: Headers) -> None:
@@ -199,6 +209,27 @@ def _check_origin(headers: Headers) -> None:
 
 def _basic_password(credentials: str) -> bytes:
     try:
-        return base64.b64decode(credentials.strip(), validate=True).partition(b":")[2]
+        return base64.b64decode(credentials, validate=True).partition(b":")[2]
     except (binascii.Error, ValueError):
         return b""
+
+
+class _RefusalLog:
+    """Logs requests that are refused. Of a flood it logs a few, and how many others there were."""
+
+    def __init__(self) -> None:
+        self._lines = float(REFUSALS_AT_ONCE)  # that may be written now
+        self._counted_at = time.monotonic()
+        self._left_out = 0
+
+    def note(self, scope: Scope, refusal: Refusal) -> None:
+        now = time.monotonic()
+        earned = (now - self._counted_at) / SECONDS_FOR_A_REFUSAL
+        self._lines, self._counted_at = min(self._lines + earned, REFUSALS_AT_ONCE), now
+        if self._lines < 1:
+            self._left_out += 1
+            return
+        caller = scope["client"] and scope["client"][0]
+        others = {"left_out": self._left_out} if self._left_out else {}
+        log.warning("request refused", caller=caller, code=refusal.code, reason=refusal.message, **others)
+        self._lines, self._left_out = self._lines - 1, 0

@@ -18,6 +18,7 @@ import contextlib
 import ctypes
 import gc
 import logging
+import resource
 import signal
 import socket
 from collections.abc import Callable, Generator
@@ -28,7 +29,8 @@ import uvicorn
 
 from ..settings import MEBIBYTE, Settings
 from .app import create_app
-from .protocol import Protocol
+from .connections import Connections
+from .protocol import connection_factory
 
 if TYPE_CHECKING:
     from ..executions.service import Executions
@@ -40,6 +42,10 @@ ANSWER_SECONDS = 5  # that the last answers may take to reach their clients
 BACKLOG = 2048
 M_MMAP_THRESHOLD = -3  # of <malloc.h>
 LARGE_BLOCK_BYTES = MEBIBYTE
+UNSENT_BYTES = 128 * 1024  # of each answer, in the kernel
+STRANGERS = 1024  # connections, beyond those that executions can have; each may cost some 40 KiB
+FILES_OF_A_RUN = 16  # descriptors, with its cgroups
+FILES_SPARED = 128  # for the store, uploads, an engine and package indexes
 
 
 def new_event_loop() -> asyncio.AbstractEventLoop:
@@ -81,9 +87,11 @@ def configure(executions: Executions, settings: Settings) -> uvicorn.Config:
     """uvicorn, set up for us: quiet, without its own signals, proxies and upgrades."""
     logging.getLogger("python_multipart").setLevel(logging.ERROR)  # warns of every broken body
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # the same, and tells its own life
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    connections = Connections(connections_max(settings, files, len(executions.interpreters)))
     return uvicorn.Config(
         create_app(executions, settings),
-        http=Protocol,
+        http=connection_factory(connections),  # type: ignore[arg-type]
         ws="none",
         lifespan="off",
         log_config=None,
@@ -94,6 +102,14 @@ def configure(executions: Executions, settings: Settings) -> uvicorn.Config:
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=ANSWER_SECONDS,
     )
+
+
+def connections_max(settings: Settings, files: int, interpreters: int) -> int:
+    """Return how many connections there may be: as many as leave enough open files, and memory, for what runs."""
+    waiting = min(settings.pool_max * interpreters * FILES_OF_A_RUN, files // 2)  # the backend keeps its pools to that
+    left = files - settings.max_concurrent * FILES_OF_A_RUN - waiting - FILES_SPARED
+    wanted = STRANGERS + settings.max_concurrent + settings.queue_max  # whoever waits for a run has one
+    return min(wanted, max(left, files // 8))
 
 
 def collect_garbage_seldom() -> None:
@@ -119,6 +135,9 @@ def bind(host: str, port: int) -> socket.socket:
     listener = socket.socket(family, kind, protocol)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        # Handed on to each connection. Megabytes of answers that nobody reads would else wait in the kernel, where
+        # nothing of ours counts them.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
         listener.bind(address)
     except BaseException:
         listener.close()

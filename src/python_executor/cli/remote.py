@@ -124,7 +124,7 @@ def _refusal(server: str, response: requests.Response) -> str:
         message = str(response.json()["error"])
     except (ValueError, KeyError, TypeError):  # no answer of ours, perhaps a proxy's
         return f"{_stranger(server)} ({response.status_code} {response.reason})"
-    if response.status_code == 401:
+    if response.status_code == 401 and "Authorization" not in response.request.headers:
         return "the server wants its API key: set PYEXEC_API_KEY to it"
     for theirs, ours in OUR_WORDS.items():
         message = message.replace(theirs, ours)

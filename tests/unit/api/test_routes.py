@@ -5,12 +5,10 @@ from __future__ import annotations
 import json
 import socket
 import time
-from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
 
-from python_executor.api.protocol import _Together
 from python_executor.api.responses import execution_content
 from python_executor.model.engine import Engine
 from python_executor.model.environment import Stage
@@ -231,42 +229,6 @@ def test_a_half_closed_body_is_refused_and_a_half_closed_request_is_gone(api: Ap
 
 def test_a_status_is_always_a_word_of_the_contract() -> None:
     assert {str(status) for status in Status} == {"pending", "running", "completed", "failed", "killed"}
-
-
-class _Transport:
-    """Notes what is sent together."""
-
-    def __init__(self) -> None:
-        self.sent: list[bytes] = []
-
-    def write(self, data: bytes) -> None:
-        self.sent.append(data)
-
-    def writelines(self, pieces: Sequence[bytes]) -> None:
-        self.sent.append(b"".join(pieces))
-
-    def close(self) -> None:
-        self.sent.append(b"closed")
-
-
-@pytest.mark.parametrize(
-    ("written", "sent"),
-    [
-        ([b"HTTP/1.1 200 OK\r\n\r\n", b"body"], [b"HTTP/1.1 200 OK\r\n\r\nbody", b"closed"]),
-        ([b"HTTP/1.1 200 OK\r\n\r\n", b"", b"more"], [b"HTTP/1.1 200 OK\r\n\r\n", b"more", b"closed"]),
-        ([b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/", b"x"], [b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/x", b"closed"]),
-        ([b"HTTP/1.1 200 OK\r\n\r\n"], [b"HTTP/1.1 200 OK\r\n\r\n", b"closed"]),
-    ],
-)
-def test_head_and_body_of_an_answer_go_out_together_and_nothing_is_held_back(
-    written: list[bytes], sent: list[bytes]
-) -> None:
-    transport = _Transport()
-    answer = _Together(transport)  # type: ignore[arg-type]
-    for data in written:
-        answer.write(data)
-    answer.close()
-    assert transport.sent == sent
 
 
 def test_the_named_environments_are_listed(api: Api) -> None:

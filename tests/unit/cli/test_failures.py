@@ -43,6 +43,14 @@ def test_a_missing_key_is_told_with_the_variable_that_takes_it(cli: Cli, stub: S
     assert sentence(cli("eval", "1")) == "the server wants its API key: set PYEXEC_API_KEY to it"
 
 
+def test_a_key_that_is_refused_is_told_in_the_servers_words(
+    cli: Cli, stub: Stub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYEXEC_API_KEY", "wrong")
+    stub.refusal = (401, b'{"error": "this key was refused: use another", "code": "unauthorized"}')
+    assert sentence(cli("eval", "1")) == "this key was refused: use another"
+
+
 @pytest.mark.parametrize(
     ("error", "told"),
     [
