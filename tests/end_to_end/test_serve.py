@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -21,13 +22,17 @@ def serve(environment: dict[str, str], *flags: str) -> subprocess.CompletedProce
     )
 
 
-def test_the_second_line_is_the_next_thing_to_type(cli: Cli, start_server: Callable[..., ServerProcess]) -> None:
+def test_all_that_a_server_writes_into_a_log_is_json(cli: Cli, start_server: Callable[..., ServerProcess]) -> None:
     server = start_server(pool_max=0)
-    first, second = [line for line in server.output.splitlines() if not line.startswith("{")][:2]  # the log is JSON
-    assert first == f"python-executor is listening on {server.url}"
-    words = second.removeprefix("Try it: python-executor ").replace("'", "").split(" ", 3)
+    listening = next(line for line in map(json.loads, server.output.splitlines()) if "url" in line)
+    assert listening["event"] == f"python-executor is listening on {server.url}"
+    words = listening["try_it"].removeprefix("python-executor ").replace("'", "").split(" ", 3)
     done = cli(*words, PYEXEC_SERVER="http://127.0.0.1:1")
     assert (done.returncode, done.stdout) == (0, "4\n")
+    (ended,) = [line for line in map(json.loads, server.output.splitlines()) if line["event"] == "execution ended"]
+    assert (ended["caller"], ended["ending"]) == ("127.0.0.1", "exited")
+    assert ended["execution_id"].startswith("exe_")
+    assert ended["ms"] >= 0
 
 
 def test_a_port_that_is_taken_is_one_line_and_125(environment: dict[str, str], server_url: str, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-ANNOUNCEMENT = re.compile(r"python-executor is listening on (http://\S+)")
+ANNOUNCEMENT = re.compile(r"python-executor is listening on (http://[^\s\"]+)")
 NOWHERE = "http://127.0.0.1:9/simple"  # a package index that refuses connections
 START_SECONDS = 60.0
 STOP_SECONDS = 30.0

@@ -62,7 +62,7 @@ class Endpoints:
         """Take an uploaded archive and answer at once; the result is there for a while after it has finished."""
         spec = await self._uploaded_spec(request)
         hold_of(request).release()  # from here on `executions` counts
-        execution_id = await self._executions.submit(spec)
+        execution_id = await self._executions.submit(spec, _caller(request))
         return json_response({"execution_id": execution_id}, 202)
 
     async def get_execution(self, request: Request) -> Response:
@@ -106,7 +106,7 @@ class Endpoints:
 
     async def _run(self, request: Request, spec: ExecutionSpec) -> Response:
         hold_of(request).release()  # from here on `executions` counts
-        execution = await _connection(request).while_connected(self._executions.run(spec))
+        execution = await _connection(request).while_connected(self._executions.run(spec, _caller(request)))
         return self._answers.of(execution, patience=None)
 
     async def _uploaded_spec(self, request: Request) -> ExecutionSpec:
@@ -141,6 +141,10 @@ def _is_short(text: bytes | bytearray) -> bool:
 async def _unblocking(is_short: bool, work: Callable[[], Answer]) -> Answer:
     """Do it here, or in a thread where it would keep everybody else waiting."""
     return work() if is_short else await asyncio.to_thread(work)
+
+
+def _caller(request: Request) -> str | None:
+    return request.client.host if request.client else None
 
 
 def _connection(request: Request) -> Protocol:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import inspect
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
+import structlog
 import typer
 from pydantic.fields import FieldInfo
 
@@ -17,6 +19,8 @@ from . import output
 from .engine import engine_failures, load_settings, log_to_stderr
 from .errors import Failure
 from .flags import HELP_OPTIONS
+
+log = structlog.get_logger()
 
 METAVARS: dict[object, str] = {bool: "true|false", int: "N", float: "SECONDS", Path: "DIR"}
 EPILOG = "Each flag has a variable of its name: --port is PYEXEC_PORT. The flag wins."
@@ -76,8 +80,20 @@ def _announce(url: str, settings: Settings) -> None:
     key = "PYEXEC_API_KEY=… " if settings.api_key and "PYEXEC_API_KEY" not in os.environ else ""
     near = url.replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:")  # a wildcard is no destination
     server = "" if near == "http://127.0.0.1:8080" else f" --server {near}"
-    lines = [f"python-executor is listening on {url}", f"Try it: {key}python-executor{server} eval '2 + 2'"]
+    listening, next_line = f"python-executor is listening on {url}", f"{key}python-executor{server} eval '2 + 2'"
+    if settings.log_level in ("debug", "info") and _is_part_of_the_log():
+        log.info(listening, url=url, try_it=next_line)
+        return
+    lines = [listening, f"Try it: {next_line}"]
     if settings.host not in LOOPBACK_HOSTS and not settings.api_key:
         lines.append("Other host names than localhost it answers to only if PYEXEC_ALLOWED_HOSTS has them.")
     with contextlib.suppress(typer.Exit, Failure):  # nobody listens to us: no reason to stop
         output.show_line("\n".join(lines))
+
+
+def _is_part_of_the_log() -> bool:
+    """Return whether stdout is one file with stderr, and no terminal: the log that is written there is JSON."""
+    try:
+        return not sys.stderr.isatty() and os.path.samestat(os.fstat(1), os.fstat(2))
+    except OSError:  # one of them is closed
+        return False

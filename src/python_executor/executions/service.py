@@ -84,7 +84,7 @@ class Executions:
         self._admission = admission or Admission(policy.max_concurrent, policy.memory_budget_mb, policy.queue_max)
         self.holdings = Holdings(policy.queue_max_bytes, policy.spool_max_bytes)
         self._lives: dict[str, Lifecycle] = {}
-        self._unrecorded: list[Execution] = []  # final, and not handed to the store yet
+        self._unrecorded: list[tuple[Execution, str | None]] = []  # final, not handed to the store yet; whose they are
         self._held: WeakValueDictionary[str, Execution] = WeakValueDictionary()  # final, and held by somebody
         self._reading = asyncio.Semaphore(READERS)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -143,13 +143,14 @@ class Executions:
         self._expiring = asyncio.create_task(self._expire_for_ever())
         self._ready = True
 
-    async def submit(self, spec: ExecutionSpec) -> str:
+    async def submit(self, spec: ExecutionSpec, caller: str | None = None) -> str:
         """Take the spec, to be run when there is room; the id, once the execution is on record.
 
+        `caller` is the address that the log names.
         Raises `QueueFull` and `Unavailable`; nothing is run then. `spec.tree.content` is closed in every case, as
         soon as it is of no more use.
         """
-        life, drive = self._accept(spec)
+        life, drive = self._accept(spec, caller)
         try:
             await self._store.put(life.live.snapshot())
         except Exception as failure:
@@ -164,9 +165,9 @@ class Executions:
             self._spawn(drive)
         return life.live.execution_id
 
-    async def run(self, spec: ExecutionSpec) -> Execution:
+    async def run(self, spec: ExecutionSpec, caller: str | None = None) -> Execution:
         """Run the spec and wait for its end; it is killed if the waiting task is cancelled. Otherwise as `submit`."""
-        life, drive = self._accept(spec)
+        life, drive = self._accept(spec, caller)
         self._spawn(drive)
         try:
             return await life.ended()
@@ -231,7 +232,7 @@ class Executions:
         finally:
             await self._store.close()
 
-    def _accept(self, spec: ExecutionSpec) -> tuple[Lifecycle, Coroutine[None, None, None]]:
+    def _accept(self, spec: ExecutionSpec, caller: str | None) -> tuple[Lifecycle, Coroutine[None, None, None]]:
         """A place in the queue and an id, and what drives it, to be run in any case. Raises a `Refusal`."""
         hold = self.holdings.hold()
         try:
@@ -247,7 +248,7 @@ class Executions:
         live = LiveExecution(
             execution_id, self._owner, self._backend.name_of(spec), spec, self._now(), self._policy.max_output_bytes
         )
-        life = Lifecycle(live, ticket, self._now, self._finished)
+        life = Lifecycle(live, ticket, self._now, lambda final: self._finished(final, caller))
         self._lives[execution_id] = life
         return life, self._drive(life, spec, environments, hold)
 
@@ -262,17 +263,19 @@ class Executions:
             raise Unavailable("the server takes no work at the moment: try again in a few seconds")
         return self._admission.join(spec.limits.memory_mb, ready=ready)
 
-    def _finished(self, final: Execution) -> None:
+    def _finished(self, final: Execution, caller: str | None) -> None:
         self._held[final.execution_id] = final
         self._admission.add_backlog(final.output_bytes)
         if not self._unrecorded:
             asyncio.get_running_loop().call_later(RECORD_DELAY, self._record_waiting)
-        self._unrecorded.append(final)
+        self._unrecorded.append((final, caller))
 
     def _record_waiting(self) -> None:
-        finals, self._unrecorded = self._unrecorded, []
-        if finals:  # else close() was faster
-            self._spawn(self._record(finals))
+        ended, self._unrecorded = self._unrecorded, []
+        for final, caller in ended:
+            _log_end(final, caller)
+        if ended:  # else close() was faster
+            self._spawn(self._record([final for final, _ in ended]))
 
     async def _record(self, finals: Sequence[Execution]) -> None:
         try:
@@ -333,3 +336,11 @@ class Executions:
             log.error("sandboxes or records were not done with at shutdown", count=len(self._tasks))
         for task in self._tasks:
             task.cancel()
+
+
+def _log_end(final: Execution, caller: str | None) -> None:
+    """Write the one line that the log has about each execution. It tells nothing of what ran."""
+    assert final.finished_at is not None  # noqa: S101 - it is final
+    took = final.finished_at - final.created_at
+    ms = round(took.total_seconds() * 1000)
+    log.info("execution ended", execution_id=final.execution_id, caller=caller, ending=final.termination, ms=ms)

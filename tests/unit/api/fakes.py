@@ -87,6 +87,7 @@ class FakeExecutions:
         self.hanging = False
         self.execution = DONE
         self.specs: list[ExecutionSpec] = []
+        self.callers: list[str | None] = []
         self.contents: list[bytes] = []
         self.entered = threading.Event()
         self.cancelled = threading.Event()
@@ -113,14 +114,16 @@ class FakeExecutions:
         """Take no more work."""
         self.ready = False
 
-    async def run(self, spec: ExecutionSpec) -> Execution:
+    async def run(self, spec: ExecutionSpec, caller: str | None = None) -> Execution:
         """Answer as told."""
         self._take(spec)
+        self.callers.append(caller)
         return await self._answer()
 
-    async def submit(self, spec: ExecutionSpec) -> str:
+    async def submit(self, spec: ExecutionSpec, caller: str | None = None) -> str:
         """Answer as told."""
         self._take(spec)
+        self.callers.append(caller)
         return (await self._answer()).execution_id
 
     async def get(self, execution_id: str) -> Execution:

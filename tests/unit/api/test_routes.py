@@ -153,6 +153,12 @@ def test_the_first_of_several_pipelined_requests_learns_that_its_client_has_gone
     assert service.cancelled.wait(10)
 
 
+def test_who_asked_is_told_for_the_log(api: Api, service: FakeExecutions) -> None:
+    api.eval("1")
+    api.submit("1")
+    assert service.callers == ["127.0.0.1", "127.0.0.1"]
+
+
 def test_readiness_follows_the_service(api: Api, service: FakeExecutions) -> None:
     assert api.get("/health/ready").json() == {"status": "ok", "engine": None}
     service.ready = False

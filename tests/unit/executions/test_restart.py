@@ -60,7 +60,7 @@ def make_executions(directory: Path) -> Executions:
 
 def test_what_was_under_way_when_the_server_died_is_lost_and_what_had_ended_is_kept(tmp_path):
     dead = subprocess.run([sys.executable, "-c", FIRST_LIFE, str(tmp_path)], stdout=subprocess.PIPE, text=True)
-    ended, running, waiting = dead.stdout.split()
+    ended, running, waiting = dead.stdout.splitlines()[-1].split()  # after its log
 
     async def check():
         executions = make_executions(tmp_path)

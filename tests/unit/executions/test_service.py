@@ -9,6 +9,7 @@ import weakref
 from dataclasses import replace
 
 import pytest
+from structlog.testing import capture_logs
 
 from python_executor.executions import admission, service
 from python_executor.executions.lifecycle import KILL_PATIENCE
@@ -59,6 +60,32 @@ def test_a_run_answers_with_what_the_code_did():
             assert shown.execution_id.startswith("exe_")
 
     run(check())
+
+
+def test_each_end_is_one_line_in_the_log_that_tells_nothing_of_what_ran():
+    async def check():
+        async with world() as w:
+            shown.append(await w.executions.run(make_spec(), "192.0.2.7"))
+            await until_recorded()
+
+    shown = []
+    with capture_logs() as logs:
+        run(check())
+    (line,) = [line for line in logs if line["event"] == "execution ended"]
+    assert set(line) == {"event", "log_level", "execution_id", "caller", "ending", "ms"}
+    assert (line["execution_id"], line["caller"], line["ending"]) == (shown[0].execution_id, "192.0.2.7", "exited")
+
+
+def test_an_execution_that_a_stop_ends_has_its_line_in_the_log():
+    async def check():
+        async with world(blocked()) as w:
+            ids.append(await w.executions.submit(make_spec()))
+
+    ids = []
+    with capture_logs() as logs:
+        run(check())
+    (line,) = [line for line in logs if line["event"] == "execution ended"]
+    assert (line["execution_id"], line["caller"]) == (ids[0], None)
 
 
 def test_a_submitted_execution_is_on_record_before_its_id_is_known():
@@ -249,7 +276,7 @@ def test_kill_while_running_keeps_output_and_usage_and_is_no_failure(capsys):
             assert (shown.exit_code, shown.termination, shown.error) == (137, Termination.KILLED, None)
 
     run(check())
-    assert capsys.readouterr().out == ""
+    assert "error" not in capsys.readouterr().out
 
 
 def test_kills_that_come_together_or_again_all_answer_killed():
