@@ -47,9 +47,12 @@ def enter(boundaries: Boundaries, uid: int, file_system: int, fds: List[int], pl
         kernel.drop_bounding_set()
         kernel.drop_capabilities()
         resource.setrlimit(resource.RLIMIT_NPROC, (boundaries.processes, boundaries.processes))
-        resource.setrlimit(resource.RLIMIT_NOFILE, (OPEN_FILES, OPEN_FILES))
+        files = min(
+            OPEN_FILES, resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        )  # more than was given to us we can't give
+        resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
         boundaries.seccomp.install()
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError: a limit above its maximum
         os.write(control, frames.FAILED + str(error).encode())
         os._exit(125)
     os.write(control, frames.READY)
