@@ -15,7 +15,7 @@ from tests.abuse.escape import ASK, NUMBERS, ROOT_OF_GUARD
 # Each is a boundary of its own and none hides behind another: one guard for all of them.
 MACHINE = DESCRIPTORS = FULL_PROC = (
     "cgroup-namespace", "control-socket", "descriptors", "environment", "hidden-packages", "host-files", "host-paths",
-    "ipc-of-the-host", "network-of-the-host", "proc-options", "uts-namespace",
+    "ipc-of-the-host", "network-of-the-host", "proc-options", "socket-families", "uts-namespace",
 )  # fmt: skip
 
 
@@ -93,7 +93,7 @@ while frame is not None:
 ]  # fmt: skip
 
 NETWORK = [
-    telling("lists the machine's network interfaces", "import socket\nfound = [name for _, name in socket.if_nameindex() if name != 'lo']"),
+    telling("lists the machine's network interfaces", "found = [line for line in open('/proc/self/net/dev') if ':' in line and not line.strip().startswith('lo:')]"),
     telling("lists the machine's addresses by ioctl", """
 import array, fcntl, socket, struct
 names = array.array("B", bytes(4096))
@@ -103,7 +103,8 @@ found = [socket.inet_ntoa(names[start + 20 : start + 24].tobytes()) for start in
 found = [address for address in found if address != "127.0.0.1"]"""),
     telling("lists the machine's addresses by netlink", """
 import socket, struct
-route = socket.socket(16, 3, 0)
+try: route = socket.socket(16, 3, 0)
+except OSError: print("nothing"); raise SystemExit
 route.sendto(struct.pack("=IHHII BxxxI", 24, 22, 0x301, 1, 0, 0, 0), (0, 0))  # RTM_GETADDR, dump
 answer = route.recv(65536)
 found, position = [], 0

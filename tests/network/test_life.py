@@ -66,7 +66,9 @@ def test_the_filter_is_not_what_lets_the_internet_through(unfiltered: Engine, wa
 CHANGES = """
 import ctypes, fcntl, os, struct, subprocess
 def ask(kind, flags, body):
-    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0) as s:
+    try: s = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0)
+    except OSError as error: return errno.errorcode[error.errno]
+    with s:
         s.send(struct.pack("=IHHII", 16 + len(body), kind, 5 | flags, 1, 0) + body)
         return errno.errorcode[-struct.unpack_from("=i", s.recv(4096), 16)[0]]
 tap, lo = socket.if_nametoindex("tap0"), socket.if_nametoindex("lo")

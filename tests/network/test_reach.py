@@ -188,13 +188,16 @@ def test_named_servers_resolve_even_from_inside_and_nothing_else_of_theirs_is_op
         assert named.run(f"print(tcp('{RESOLVER}'), tcp('10.0.2.3', 53))") == "EHOSTUNREACH EHOSTUNREACH"
 
 
+INTERFACES = "print(sum(':' in line for line in open('/proc/self/net/dev')))"
+
+
 def test_an_allowed_network_is_open_and_no_other(world: World) -> None:
     with served(world, egress_allow="10.200.0.0/16,192.168.1.1", default_network="true") as allowing:
         found = json.loads(allowing.run(attempts((*INWARD, HOST), "tcp")))
         assert {address for address, answer in found.items() if answer == address} == {"10.200.0.1", "192.168.1.1"}
         assert set(found.values()) - {"10.200.0.1", "192.168.1.1"} == {"EHOSTUNREACH"}
-        assert allowing.call("eval", "import socket; print(len(socket.if_nameindex()))")["stdout"] == "2\n"
-        body = {"code": "import socket; print(len(socket.if_nameindex()))", "config": {"network_disabled": True}}
+        assert allowing.call("eval", INTERFACES)["stdout"] == "2\n"
+        body = {"code": INTERFACES, "config": {"network_disabled": True}}
         assert allowing.call("post_eval", body).json()["stdout"] == "1\n"
 
 
@@ -204,9 +207,9 @@ import time
 start = time.monotonic()
 try: socket.gethostbyname("public.test")
 except OSError as error: print(error.errno == socket.EAI_AGAIN)
-print(time.monotonic() - start < 0.5, socket.if_nameindex(), tcp("1.2.3.4"))
+print(time.monotonic() - start < 0.5, [line.partition(":")[0].strip() for line in open("/proc/self/net/dev") if ":" in line], tcp("1.2.3.4"))
 """
-    assert server.run(code, network_disabled=True).split("\n") == ["True", "True [(1, 'lo')] ENETUNREACH"]
+    assert server.run(code, network_disabled=True).split("\n") == ["True", "True ['lo'] ENETUNREACH"]
 
 
 def test_two_sandboxes_with_network_do_not_reach_each_other(server: Server) -> None:

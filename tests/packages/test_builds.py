@@ -145,7 +145,7 @@ SEEN = json.dumps({{
     "control": any("build-backend" in content for content in found.values()),
     "secrets": [path for path, content in found.items() if any(secret in path + content for secret in SECRETS)],
     "reached": [list(address) for address in {addresses!r} if reached(tuple(address))],
-    "interfaces": [name for _, name in socket.if_nameindex()],
+    "interfaces": [line.partition(":")[0].strip() for line in open("/proc/self/net/dev") if ":" in line],
     "answers": {{path: answers("GET", path, headers={{"Host": "127.0.0.1"}}) for path in {paths!r}}},
     "put": answers("PUT", "/elsewhere", b"x"),
     "absolute": answers("GET", {absolute!r}),

@@ -119,11 +119,11 @@ def test_there_is_no_network_but_its_own_loopback(run: Run) -> None:
 import socket, threading
 server = socket.create_server(("localhost", 0))
 threading.Thread(target=lambda: server.accept()[0].sendall(b"hello")).start()
-print(socket.create_connection(server.getsockname()).recv(5), socket.if_nameindex())
+print([line.partition(":")[0].strip() for line in open("/proc/self/net/dev") if ":" in line], socket.create_connection(server.getsockname()).recv(5), socket.if_nametoindex("lo"))
 try: socket.create_connection(("10.0.0.1", 80), timeout=1)
 except OSError as e: print(e.errno)
 """
-    assert run(code).stdout == "b'hello' [(1, 'lo')]\n101\n"
+    assert run(code).stdout == "['lo'] b'hello' 1\n101\n"
 
 
 @pytest.mark.parametrize(

@@ -282,7 +282,7 @@ def test_flow_labels_which_outlive_their_socket_cannot_be_leased(fresh: Engine) 
     code = "import errno, socket\nwith socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as each:\n" \
         "  try: each.setsockopt(41, 32, bytes(32))\n  except OSError as error: print(errno.errorcode[error.errno])\n" \
         "  each.setsockopt(41, socket.IPV6_V6ONLY, 1); print('else they are as usual')"  # fmt: skip
-    assert shown(fresh.run(code)) == "EINVAL\nelse they are as usual\n"
+    assert shown(fresh.run(code)) == "ENOPROTOOPT\nelse they are as usual\n"
 
 
 @pytest.mark.usefixtures("needs_cgroups")

@@ -387,7 +387,7 @@ import socket
 assert socket.gethostname() and socket.gethostbyname("localhost") == "127.0.0.1"
 assert socket.gethostbyname(socket.gethostname()).startswith("127.") and socket.getfqdn()
 assert ("127.0.0.1", 80) in [found[4] for found in socket.getaddrinfo("localhost", 80, type=socket.SOCK_STREAM)]
-assert (1, "lo") in socket.if_nameindex() and socket.getnameinfo(("127.0.0.1", 0), 0)[0] == "localhost"
+assert socket.if_nametoindex("lo") == 1 and socket.if_indextoname(1) == "lo" and socket.getnameinfo(("127.0.0.1", 0), 0)[0] == "localhost"
 try: socket.getaddrinfo("example.invalid", 80)
 except socket.gaierror: pass
 """,

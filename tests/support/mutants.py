@@ -78,9 +78,9 @@ MUTATIONS: dict[str, Mutation] = {
     # --- what it may ask of the kernel
     "seccomp": Mutation("seccomp", ((ENTRY, "        boundaries.seccomp.install()\n", ""),)),
     "clone-flags": Mutation("", ((SECCOMP, '        "clone": no_strangers,\n', '        "clone": ALLOW,\n'),)),
-    "socket-families": Mutation("", ((SECCOMP, '        "socket": families + _fail(errno.EAFNOSUPPORT),\n',
+    "socket-families": Mutation("", ((SECCOMP, '        "socket": _sockets(),\n',
                                              '        "socket": ALLOW,\n'),)),
-    "terminal-takeover": Mutation("", ((SECCOMP, '        "ioctl": no_takeover,\n', '        "ioctl": ALLOW,\n'),)),
+    "terminal-takeover": Mutation("", ((SECCOMP, '        "ioctl": known_requests,\n', '        "ioctl": ALLOW,\n'),)),
     "personality": Mutation("", ((SECCOMP, '        "personality": _allow_only(0, _PERSONALITIES) + DENY,\n',
                                   '        "personality": ALLOW,\n'),)),
     "architecture": Mutation("", ((SECCOMP, "_instruction(0x15, _AUDIT_ARCH[machine], 1, 0) + DENY",
@@ -173,7 +173,7 @@ MUTATIONS: dict[str, Mutation] = {
     "frames": Mutation(
         "", ((ZYGOTE, "                return Job(uid, file_system, fds)", "                entry.enter(self.boundaries, uid, file_system, fds, PLAIN_MODULES)"),)
     ),
-    "memory-merging": Mutation("", ((SECCOMP, '        "madvise": _refuse(2, _MADV_MERGEABLE),\n        "prctl": _refuse(0, _PR_SET_MEMORY_MERGE),\n',
+    "memory-merging": Mutation("", ((SECCOMP, '        "madvise": _refuse(2, _MADV_MERGEABLE),\n        "prctl": _refuse(0, _PR_SET_MEMORY_MERGE, _PR_SET_SECCOMP),\n',
                                      '        "madvise": ALLOW,\n        "prctl": ALLOW,\n'),)),
     "environment": Mutation(
         "environment",

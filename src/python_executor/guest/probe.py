@@ -70,6 +70,21 @@ def system_calls() -> Dict[str, str]:
     return {name: in_child(attempt) for name, attempt in attempts.items()}
 
 
+def priorities() -> Dict[str, str]:
+    """Ways to come before others: on the processors, and at the kernel's choice of whom to kill for memory."""
+    attempts = {
+        "real time": lambda: os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1)),
+        "nice": lambda: os.setpriority(os.PRIO_PROCESS, 0, os.getpriority(os.PRIO_PROCESS, 0) - 1),
+        "oom score": spare_from_oom_killer,
+    }
+    return {name: in_child(attempt) for name, attempt in attempts.items()}
+
+
+def spare_from_oom_killer() -> None:
+    fd = os.open("/proc/self/oom_score_adj", os.O_RDWR)
+    os.write(fd, str(int(os.read(fd, 16)) - 1).encode())
+
+
 def in_child(attempt: Callable[[], Any]) -> str:
     reader, writer = os.pipe()
     pid = os.fork()
@@ -118,8 +133,10 @@ def mount_kinds() -> List[str]:
 def interfaces() -> List[str]:
     """Those that are up; kernels with tunnels built in put more into each namespace, which carry nothing."""
     found = []
+    with open("/proc/self/net/dev") as file:  # socket.if_nameindex() needs netlink
+        names = [line.partition(":")[0].strip() for line in file if ":" in line]
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
-        for _, name in socket.if_nameindex():
+        for name in names:
             answer = fcntl.ioctl(any_socket, SIOCGIFFLAGS, struct.pack("16s24x", name.encode()))
             if struct.unpack_from("16xH", answer)[0] & IFF_UP:
                 found.append(name)
@@ -183,6 +200,7 @@ def main() -> None:
         "status": status(),
         "namespaces": namespaces(),
         "calls": system_calls(),
+        "priorities": priorities(),
         "processes": sorted(int(name) for name in os.listdir("/proc") if name.isdigit()),
         "interfaces": interfaces(),
         "reach": reach(),

@@ -3,10 +3,13 @@
 The rules are read from the code of the native conditions, path by path, so each call's rules exclude one another. The
 engine compares all 64 bits of an argument, the kernel uses the low 32, and user code sets the others as it likes: every
 comparison is of a masked value, and "anything but this" becomes a rule for each bit that may be the first to differ.
+Where that would be hundreds of rules (whatever is not in a list of options, requests or protocols) there is none: the
+call then fails with EPERM, which is the profile's default, and not with the native filter's errno.
 """
 
 from __future__ import annotations
 
+import errno
 import functools
 import json
 import struct
@@ -18,7 +21,8 @@ from ..native.seccomp import ALLOWED, conditions
 
 _LOAD, _AND, _IF_EQUAL, _RETURN = 0x20, 0x54, 0x15, 0x06
 _FIRST_ARGUMENT = 16  # in struct seccomp_data
-_ALLOW, _ERRNO, _EPERM = 0x7FFF0000, 0x00050000, 0x00050001
+_ALLOW, _ERRNO = 0x7FFF0000, 0x00050000
+LEFT_TO_DEFAULT = frozenset({errno.EPERM, errno.ENOTTY, errno.ENOPROTOOPT, errno.EPROTONOSUPPORT})
 
 
 @dataclass(frozen=True)
@@ -81,7 +85,7 @@ def _compare(index: int, bits: _Bits) -> dict[str, Any]:
 
 def _rules(name: str, condition: bytes) -> Iterator[dict[str, Any]]:
     for answer, arguments in _paths(list(struct.iter_unpack("=HBBI", condition)), {}):
-        if answer != _EPERM:  # as where no rule holds
+        if answer == _ALLOW or answer & ~_ERRNO not in LEFT_TO_DEFAULT:
             yield {"names": [name], **_answer(answer), "args": [_compare(*pair) for pair in arguments.items()]}
 
 

@@ -2,7 +2,11 @@
 
 What is not listed fails with EPERM, as an unprivileged user is used to; what the table of numbers does not know fails
 with ENOSYS, as on an older kernel, so that libraries fall back. Nothing is killed. The program checks the architecture
-(32-bit calls do not get past it, x32 numbers lie beyond the table) and finds the number in a balanced tree.
+(32-bit calls do not get past it, x32 numbers lie beyond the table) and finds the number in a balanced tree. Protocols,
+socket options and ioctls are allow-lists too: what is not listed fails as where the kernel knows nothing of it.
+
+Socket options and families that make the kernel keep memory which no cgroup counts are left out: netlink, time stamps
+and errors queued for a socket, filters, larger buffers.
 
 Left out on purpose: mounts and new roots, namespaces, keyrings, bpf, perf, io_uring, userfaultfd, ptrace and reading
 other processes' memory, aio (its contexts are counted for the whole machine), huge pages, modules, kexec, swap, clocks,
@@ -18,7 +22,7 @@ from importlib.resources import files
 
 _FILES = """
     access chdir chmod chown close close_range copy_file_range creat dup dup2 dup3 faccessat faccessat2
-    fadvise64 fallocate fchdir fchmod fchmodat fchmodat2 fchown fchownat fcntl fdatasync fgetxattr flistxattr flock
+    fallocate fchdir fchmod fchmodat fchmodat2 fchown fchownat fdatasync fgetxattr flistxattr flock
     fremovexattr fsetxattr fstat fstatfs fsync ftruncate futimesat getcwd getdents getdents64 getxattr inotify_add_watch
     inotify_init inotify_init1 inotify_rm_watch lchown lgetxattr link linkat listxattr llistxattr lremovexattr lseek
     lsetxattr lstat mkdir mkdirat mknod mknodat newfstatat open openat openat2 pipe pipe2 pread64 preadv
@@ -42,7 +46,7 @@ _PROCESSES = """
     rt_sigaction rt_sigpending rt_sigprocmask rt_sigqueueinfo rt_sigreturn rt_sigsuspend rt_sigtimedwait
     rt_tgsigqueueinfo sched_get_priority_max sched_get_priority_min sched_getaffinity sched_getattr sched_getparam
     sched_getscheduler sched_rr_get_interval sched_setaffinity sched_setattr sched_setparam sched_setscheduler
-    sched_yield seccomp set_robust_list set_thread_area set_tid_address setfsgid setfsuid setgid setgroups setpgid
+    sched_yield set_robust_list set_thread_area set_tid_address setfsgid setfsuid setgid setgroups setpgid
     setpriority setregid setresgid setresuid setreuid setrlimit setsid setuid sigaltstack sysinfo tgkill tkill times
     uname vfork wait4 waitid
 """
@@ -57,20 +61,66 @@ _TALKING = """
 """
 ALLOWED = frozenset(" ".join((_FILES, _WAITING, _MEMORY, _PROCESSES, _TIME, _TALKING)).split())
 CONDITIONAL = frozenset(
-    {"clone", "clone3", "ioctl", "madvise", "memfd_create", "mmap", "personality", "prctl", "setsockopt", "shmget",
-     "socket", "socketpair", "sync", "syncfs"}
+    {"clone", "clone3", "fadvise64", "fcntl", "ioctl", "madvise", "memfd_create", "mmap", "personality", "prctl",
+     "seccomp", "setsockopt", "shmget", "socket", "socketpair", "sync", "syncfs"}
 )  # fmt: skip  # looked at below
 
 _NAMESPACE_FLAGS = 0x7E020000  # every CLONE_NEW* of clone(2)
 _CLONE_PARENT = 0x8000  # would make a child of the zygote, that nobody waits for
 _TERMINAL_TAKEOVER = (0x5412, 0x541C, 0x5423)  # TIOCSTI, TIOCLINUX, TIOCSETD
+_PR_SET_SECCOMP = 22  # a program's own filters are compiled into memory of the machine's that no cgroup counts
+_OFD_LOCKS = (36, 37, 38)  # F_OFD_GETLK, F_OFD_SETLK, F_OFD_SETLKW: locks that belong to no process, so nobody can say whose
 _MADV_MERGEABLE, _PR_SET_MEMORY_MERGE = 12, 67  # pages shared with others by content: a way to feel what they hold
 _MAP_HUGETLB, _MFD_HUGETLB, _SHM_HUGETLB = 0x40000, 0x4, 0o4000  # the machine's reserve, counted by no memory cgroup
 _PERSONALITIES = (0x0, 0xFFFFFFFF)  # Linux's own, and the question which it is
-_AF_UNIX, _AF_INET, _AF_INET6, _AF_NETLINK = 1, 2, 10, 16
+_AF_UNIX, _AF_INET, _AF_INET6 = 1, 2, 10
 _SOCK_STREAM, _SOCK_DGRAM, _SOCK_SEQPACKET, _SOCK_TYPE_MASK = 1, 2, 5, 0xF
-_NETLINK_ROUTE = 0
-_IPPROTO_IPV6, _IPV6_FLOWLABEL_MGR = 41, 32  # leases labels, which outlive the socket and mark the namespace for good
+_PROTOCOLS = (0, 6, 17)  # the type's own, TCP, UDP; SCTP, MPTCP, UDP-Lite and SMC have ways of their own into the kernel
+
+# What ordinary programs ask of sockets, by level. Each is one number in the kernel's headers.
+_SOCKET_OPTIONS: dict[int, tuple[int, ...]] = {
+    1: (  # SOL_SOCKET
+        2, 9, 15, 13,  # REUSEADDR, KEEPALIVE, REUSEPORT, LINGER
+        20, 21, 6, 5, 10, 12,  # RCVTIMEO, SNDTIMEO, BROADCAST, DONTROUTE, OOBINLINE, PRIORITY
+        16, 18, 25,  # PASSCRED, RCVLOWAT, BINDTODEVICE
+    ),
+    6: (  # TCP
+        1, 2, 3, 4, 5, 6, 7, 8,  # NODELAY, MAXSEG, CORK, KEEPIDLE, KEEPINTVL, KEEPCNT, SYNCNT, LINGER2
+        9, 10, 12, 13, 18, 25,  # DEFER_ACCEPT, WINDOW_CLAMP, QUICKACK, CONGESTION, USER_TIMEOUT, NOTSENT_LOWAT
+    ),
+    0: (  # IP
+        1, 2, 8, 10, 12, 13, 15, 24,  # TOS, TTL, PKTINFO, MTU_DISCOVER, RECVTTL, RECVTOS, FREEBIND, BIND_ADDRESS_NO_PORT
+        32, 33, 34, 35, 36,  # MULTICAST_IF, MULTICAST_TTL, MULTICAST_LOOP, ADD_MEMBERSHIP, DROP_MEMBERSHIP: 20 a socket
+    ),
+    41: (  # IPV6
+        26, 16, 17, 18, 19, 23,  # V6ONLY, UNICAST_HOPS, MULTICAST_IF, MULTICAST_HOPS, MULTICAST_LOOP, MTU_DISCOVER
+        49, 51, 53, 56, 58,  # RECVPKTINFO, RECVHOPLIMIT, RECVHOPOPTS, RECVRTHDR, RECVDSTOPTS
+        62, 66, 67, 78,  # DONTFRAG, RECVTCLASS, TCLASS, FREEBIND; joining groups: thousands a socket, charged to nobody
+    ),
+    17: (1,),  # UDP: CORK
+}  # fmt: skip
+_IGNORED_OPTIONS: dict[int, tuple[int, ...]] = {  # answered with success, since who asks fails where it fails
+    1: (7, 8, 32, 33),  # SNDBUF, RCVBUF and the forms that force it: up to the machine's largest, for each socket
+    0: (11,),  # IP_RECVERR, which glibc's resolver insists on: a queue of errors
+    41: (25,),  # IPV6_RECVERR
+}
+
+# What ordinary programs ask of files, terminals and sockets, the commonest first: on open(), inheritance, time-outs.
+_IOCTLS = (
+    0x5401, 0x5451, 0x5450, 0x5421, 0x541B, 0x5413,  # TCGETS, FIOCLEX, FIONCLEX, FIONBIO, FIONREAD, TIOCGWINSZ
+    0x5402, 0x5403, 0x5404, 0x5405, 0x5406, 0x5407, 0x5408,  # TCSETS, TCSETSW, TCSETSF, TCGETA, TCSETA, TCSETAW, TCSETAF
+    0x5409, 0x540A, 0x540B, 0x5425, 0x5427, 0x5428,  # TCSBRK, TCXONC, TCFLSH, TCSBRKP, TIOCSBRK, TIOCCBRK
+    0x540C, 0x540D, 0x540E, 0x540F, 0x5410, 0x5411,  # TIOCEXCL, TIOCNXCL, TIOCSCTTY, TIOCGPGRP, TIOCSPGRP, TIOCOUTQ
+    0x5414, 0x5415, 0x5416, 0x5417, 0x5418, 0x5419,  # TIOCSWINSZ, TIOCMGET, TIOCMBIS, TIOCMBIC, TIOCMSET, TIOCGSOFTCAR
+    0x541A, 0x5420, 0x5422, 0x5424, 0x5429,  # TIOCSSOFTCAR, TIOCPKT, TIOCNOTTY, TIOCGETD, TIOCGSID
+    0x802C542A, 0x402C542B, 0x402C542C, 0x402C542D,  # TCGETS2, TCSETS2, TCSETSW2, TCSETSF2
+    0x80045430, 0x40045431, 0x80045432, 0x5441,  # TIOCGPTN, TIOCSPTLCK, TIOCGDEV, TIOCGPTPEER
+    0x40045436, 0x80045438, 0x80045439, 0x80045440,  # TIOCSIG, TIOCGPKT, TIOCGPTLCK, TIOCGEXCL
+    0x5452, 0x5460, 0x8901, 0x8902, 0x8903, 0x8904,  # FIOASYNC, FIOQSIZE, FIOSETOWN, SIOCSPGRP, FIOGETOWN, SIOCGPGRP
+    0x8905, 0x894B,  # SIOCATMARK, SIOCOUTQNSD
+    0x8910, 0x8912, 0x8913, 0x8915, 0x8917, 0x8919,  # SIOCGIFNAME, -CONF, -FLAGS, -ADDR, -DSTADDR, -BRDADDR
+    0x891B, 0x891D, 0x8921, 0x8927, 0x8933, 0x8942, 0x8970,  # SIOCGIFNETMASK, -METRIC, -MTU, -HWADDR, -INDEX, -TXQLEN, -MAP
+)  # fmt: skip
 
 _AUDIT_ARCH = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 
@@ -133,9 +183,37 @@ def _allow_only(argument: int, values: tuple[int, ...], mask: int = 0xFFFFFFFF) 
     return head + b"".join(_if_equal(value, ALLOW) for value in values)
 
 
-def _refuse(argument: int, value: int) -> bytes:
-    """Allow but where the argument is this value, of which the kernel then seems to know nothing."""
-    return _load(_argument(argument)) + _if_equal(value, _fail(errno.EINVAL)) + ALLOW
+_LOCAL_TYPES = _allow_only(1, (_SOCK_STREAM, _SOCK_DGRAM, _SOCK_SEQPACKET), _SOCK_TYPE_MASK) + DENY
+
+
+def _answer_each(values: tuple[int, ...], answer: bytes) -> bytes:
+    """End in the answer where what is loaded is one of the values; else go on."""
+    return b"".join(_if_equal(value, answer) for value in values)
+
+
+def _socket_options() -> bytes:
+    """By level, then by option; what is not listed is not known here."""
+    code = _load(_argument(1))
+    for level, options in _SOCKET_OPTIONS.items():
+        ignored = _answer_each(_IGNORED_OPTIONS.get(level, ()), SUCCEED)
+        known = _load(_argument(2)) + _answer_each(options, ALLOW) + ignored
+        code += _if_equal(level, known + _fail(errno.ENOPROTOOPT))
+    return code + _fail(errno.ENOPROTOOPT)
+
+
+def _sockets() -> bytes:
+    """Local ones of every ordinary type; TCP and UDP, and no other protocol of their families."""
+    protocols = _load(_argument(2)) + _answer_each(_PROTOCOLS, ALLOW) + _fail(errno.EPROTONOSUPPORT)
+    types = _load(_argument(1)) + _and(_SOCK_TYPE_MASK)
+    internet = types + b"".join(_if_equal(kind, protocols) for kind in (_SOCK_STREAM, _SOCK_DGRAM)) + DENY
+    families = ((_AF_UNIX, _LOCAL_TYPES), (_AF_INET, internet), (_AF_INET6, internet))
+    code = b"".join(_if_equal(family, rest) for family, rest in families)
+    return _load(_argument(0)) + code + _fail(errno.EAFNOSUPPORT)
+
+
+def _refuse(argument: int, *values: int) -> bytes:
+    """Allow but where the argument is one of these, of which the kernel then seems to know nothing."""
+    return _load(_argument(argument)) + _answer_each(values, _fail(errno.EINVAL)) + ALLOW
 
 
 def _refuse_bit(argument: int, mask: int) -> bytes:
@@ -146,26 +224,24 @@ def _refuse_bit(argument: int, mask: int) -> bytes:
 def conditions() -> dict[str, bytes]:
     """Code that ends in a return, for each conditional call."""
     no_strangers = _load(_argument(0)) + _and(_NAMESPACE_FLAGS | _CLONE_PARENT) + _if_equal(0, ALLOW) + DENY
-    no_takeover = _load(_argument(1)) + b"".join(_if_equal(value, DENY) for value in _TERMINAL_TAKEOVER) + ALLOW
-    ordinary_types = _allow_only(1, (_SOCK_STREAM, _SOCK_DGRAM, _SOCK_SEQPACKET), _SOCK_TYPE_MASK) + DENY
-    routes_only = _allow_only(2, (_NETLINK_ROUTE,)) + _fail(errno.EPROTONOSUPPORT)
-    local_pairs = _load(_argument(0)) + _if_equal(_AF_UNIX, ordinary_types) + _fail(errno.EAFNOSUPPORT)
-    families = _load(_argument(0)) + _if_equal(_AF_NETLINK, routes_only)
-    for family in (_AF_UNIX, _AF_INET, _AF_INET6):
-        families += _if_equal(family, ordinary_types)
-    no_leases = _load(_argument(2)) + _if_equal(_IPV6_FLOWLABEL_MGR, _fail(errno.EINVAL)) + ALLOW
+    takeovers = _answer_each(_TERMINAL_TAKEOVER, DENY)
+    known_requests = _load(_argument(1)) + _answer_each(_IOCTLS, ALLOW) + takeovers + _fail(errno.ENOTTY)
+    local_pairs = _load(_argument(0)) + _if_equal(_AF_UNIX, _LOCAL_TYPES) + _fail(errno.EAFNOSUPPORT)
     return {
         "clone": no_strangers,
         "clone3": UNKNOWN,  # its flags lie in memory, where no filter can look; glibc falls back to clone
-        "ioctl": no_takeover,
+        "fadvise64": SUCCEED,  # of pages that are everybody's: whoever drops them makes all others read again
+        "ioctl": known_requests,
         "madvise": _refuse(2, _MADV_MERGEABLE),
-        "prctl": _refuse(0, _PR_SET_MEMORY_MERGE),
+        "prctl": _refuse(0, _PR_SET_MEMORY_MERGE, _PR_SET_SECCOMP),
+        "fcntl": _refuse(1, *_OFD_LOCKS),
+        "seccomp": _fail(errno.EINVAL),
         "mmap": _refuse_bit(3, _MAP_HUGETLB),
         "memfd_create": _refuse_bit(1, _MFD_HUGETLB),
         "shmget": _refuse_bit(2, _SHM_HUGETLB),
-        "setsockopt": _load(_argument(1)) + _if_equal(_IPPROTO_IPV6, no_leases) + ALLOW,
+        "setsockopt": _socket_options(),
         "personality": _allow_only(0, _PERSONALITIES) + DENY,
-        "socket": families + _fail(errno.EAFNOSUPPORT),
+        "socket": _sockets(),
         "sync": SUCCEED,  # of the host's disks, which are not the code's to wait for
         "syncfs": SUCCEED,
         "socketpair": local_pairs,  # of other families the kernel would make one first, and refuse to pair it after
