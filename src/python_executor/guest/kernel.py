@@ -52,8 +52,8 @@ PR_SET_NO_NEW_PRIVS = 38
 SECCOMP_SET_MODE_FILTER = 1
 
 _SYSCALLS = {  # the same number everywhere since 5.1, older ones differ
-    "x86_64": {"pivot_root": 155, "capset": 126, "seccomp": 317},
-    "aarch64": {"pivot_root": 41, "capset": 91, "seccomp": 277},
+    "x86_64": {"pivot_root": 155, "capset": 126, "seccomp": 317, "ioprio_set": 251},
+    "aarch64": {"pivot_root": 41, "capset": 91, "seccomp": 277, "ioprio_set": 30},
 }[platform.machine()]
 _OPEN_TREE, _MOVE_MOUNT, _FSOPEN, _FSCONFIG, _FSMOUNT, _FSPICK = 428, 429, 430, 431, 432, 433
 _CLOSE_RANGE, _MOUNT_SETATTR = 436, 442
@@ -83,6 +83,16 @@ def setns(fd: int, kind: int) -> None:
 def prctl(option: int, value: int = 0) -> None:
     """Set an attribute of this process."""
     _check(_libc.prctl(option, ctypes.c_ulong(value), 0, 0, 0), "prctl", str(option))
+
+
+def come_after_others() -> None:
+    """Take the ordinary place on processors and disks, and an address space at random, whatever the server was given."""
+    if os.sched_getscheduler(0) & ~os.SCHED_RESET_ON_FORK in (os.SCHED_FIFO, os.SCHED_RR):
+        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+    if os.getpriority(os.PRIO_PROCESS, 0) < 0:
+        os.setpriority(os.PRIO_PROCESS, 0, 0)
+    _syscall(_SYSCALLS["ioprio_set"], 1, 0, 0)  # IOPRIO_WHO_PROCESS, this one, no class: as its niceness says
+    _libc.personality(ctypes.c_ulong(0))
 
 
 def sethostname(name: str) -> None:

@@ -313,6 +313,7 @@ def harden(limits: dict[str, int]) -> None:
         resource.setrlimit(number, (value, value))
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))  # our own: four for each sandbox
+    kernel.come_after_others()
     os.umask(0o022)
 
 

@@ -21,6 +21,7 @@ INSIDE: dict[str, Any] = {  # as Docker 20.10 showed it
     "namespaces": {kind: f"{kind}:[1]" for kind in ("cgroup", "ipc", "mnt", "net", "pid", "uts")}
     | {"user": os.readlink("/proc/self/ns/user")},
     "calls": {**CALLS, "clone3": "ENOSYS", "socket AF_ALG": "EAFNOSUPPORT"},
+    "priorities": {"real time": "EPERM", "nice": "EACCES", "oom score": "EACCES"},
     "processes": [1, 7],
     "interfaces": ["lo"],
     "reach": "ENETUNREACH",

@@ -21,6 +21,7 @@ INSIDE: dict[str, Any] = {
     "status": {"CapInh": "0", "CapPrm": "0", "CapEff": "0", "CapBnd": "0", "CapAmb": "0", "NoNewPrivs": "1", "Seccomp": "2"},
     "namespaces": {kind: f"{kind}:[1]" for kind in KINDS},
     "calls": {**dict.fromkeys(HELD, "EPERM"), "clone3": "ENOSYS", "socket AF_ALG": "EAFNOSUPPORT"},
+    "priorities": {"real time": "EPERM", "nice": "EACCES", "oom score": "EACCES"},
     "processes": [2],
     "interfaces": ["lo"],
     "reach": "ENETUNREACH",
@@ -103,6 +104,8 @@ BROKEN: list[tuple[str, Callable[[], Seen]]] = [
     ("session", lambda: seen({"terminal": "done"})),
     ("memory", lambda: seen(hog_end=Exited(0, Termination.EXITED, Usage(1, 1)))),
     ("processes", lambda: seen({"threads": 1024})),
+    ("cpu", lambda: seen({"priorities": {"real time": "done"}})),
+    ("cpu", lambda: seen({"priorities": {"nice": "done"}})),
     ("usage", lambda: seen(probe_end=Exited(0, Termination.EXITED, Usage(0, 0)))),
     ("open-files", lambda: seen({"open_files": 4096})),
     ("open-files", lambda: seen({"core": -1 & 0xFFFFFFFF})),
@@ -127,7 +130,6 @@ def test_every_boundary_that_must_hold_is_among_those_broken_here() -> None:
     assert {name for name, _ in BROKEN} >= {boundary.name for boundary in BOUNDARIES} - {
         "host-uid",
         "host-paths",
-        "cpu",
     }
 
 
@@ -138,6 +140,12 @@ def test_an_ordinary_user_without_cgroups_gets_named_weaker_forms_that_the_polic
     assert set(found) == MAY_BE_WEAKER - {"host-paths"} - ({"host-uid"} if os.geteuid() == 0 else set())
     assert set(found.values()) == {State.WEAKER}
     assert all(is_accepted(finding, frozenset()) for finding in judge(weaker))
+
+
+def test_a_memory_killer_that_code_can_send_to_others_is_weaker_and_accepted() -> None:
+    movable = seen({"priorities": {"oom score": "done"}})
+    assert states(movable) == {"memory": State.WEAKER}
+    assert all(is_accepted(finding, frozenset()) for finding in judge(movable))
 
 
 def test_a_kernel_that_tells_no_peak_of_memory_is_weaker_and_accepted() -> None:

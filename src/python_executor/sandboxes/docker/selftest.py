@@ -8,6 +8,7 @@ engine that is not told otherwise gives its containers no user namespace.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from ...model.isolation import BOUNDARIES, MAY_BE_WEAKER, Finding, State
 from ..native import selftest as native
@@ -108,6 +109,11 @@ def _own_network(seen: Seen) -> Verdict:
     return None if interfaces == ["lo"] else (State.MISSING, f"code has the interfaces {interfaces}")
 
 
+def _whatever_its_priorities(name: str) -> Callable[[Seen], Verdict]:
+    """A native check, of a kernel whose processors and memory killer are its own."""
+    return lambda seen: native.CHECKS[name](replace(seen, inside={**seen.inside, "priorities": {}}))
+
+
 def _fine(_seen: Seen) -> Verdict:
     """It is up to a kernel that is not the machine's."""
 
@@ -130,4 +136,5 @@ _OWN_KERNEL: dict[str, Callable[[Seen], Verdict]] = {
     **dict.fromkeys(("uts-namespace", "cgroup-namespace", "own-root", "host-paths", "read-only"), _fine),
     "network-namespace": _own_network,
     "processes": _own_processes,
+    **{name: _whatever_its_priorities(name) for name in ("memory", "cpu")},
 }

@@ -54,6 +54,8 @@ RLIMITS = {
     "RLIMIT_MEMLOCK": 8 << 20,
     "RLIMIT_MSGQUEUE": 128 << 10,  # a queue as POSIX makes it by default takes 82 KiB
     "RLIMIT_SIGPENDING": 1024,
+    "RLIMIT_RTPRIO": 0,  # what the server's account may have: LimitRTPRIO=, an audio group
+    "RLIMIT_NICE": 0,
 }
 
 

@@ -276,6 +276,8 @@ def _session(seen: Seen) -> Verdict:
 def _memory(seen: Seen) -> Verdict:
     is_over = seen.hog_end.termination is Termination.MEMORY
     if "memory" in seen.controllers:
+        if is_over and seen.inside["priorities"].get("oom score") == "done":
+            return State.WEAKER, "code can have others killed first where the machine runs out of memory"
         return _missing(not is_over and "code took twice its limit and was not stopped")
     if is_over or seen.hog_raised == "MemoryError":
         return State.WEAKER, "no cgroup: looked at every 100 ms, and RLIMIT_DATA bounds each process"
@@ -290,6 +292,9 @@ def _processes(seen: Seen) -> Verdict:
 
 
 def _cpu(seen: Seen) -> Verdict:
+    taken = [name for name in ("real time", "nice") if seen.inside["priorities"].get(name) == "done"]
+    if taken:
+        return State.MISSING, f"code can come before everybody else on the processors ({', '.join(taken)})"
     return None if "cpu" in seen.controllers else (State.WEAKER, "no cgroup: it gets what any process gets")
 
 
