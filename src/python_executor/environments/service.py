@@ -27,6 +27,7 @@ import structlog
 from ..model.environment import Environment, NamedEnvironment
 from ..model.errors import BackendError, EnvironmentFailed, ExecutorError
 from ..model.spec import ExecutionSpec, Interpreter
+from ..rounds import repeat
 from .base import Places, Prepared, Tell, Workshop
 from .build import Builder, BuildPolicy, PackagesUnavailable, program_spec
 from .cache import Cache, Lease
@@ -300,12 +301,7 @@ class PackageEnvironments:
 
     async def _tidy_for_ever(self) -> None:
         """Let go of named environments that were removed or replaced, and of what others have made too much of."""
-        while True:
-            await asyncio.sleep(TIDY_INTERVAL)
-            try:
-                await self._tidy()
-            except Exception as failure:
-                log.error("environments could not be tidied", failure=repr(failure))
+        await repeat("environments could not be tidied", TIDY_INTERVAL, self._tidy)
 
     async def _tidy(self) -> None:
         gone = await asyncio.to_thread(self._cache.refresh)

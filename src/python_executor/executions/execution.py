@@ -70,7 +70,7 @@ def timed_out(limits: Limits) -> Ending:
 def ended_by_itself(event: Exited, limits: Limits) -> Ending:
     """The ending that the sandbox told of."""
     if event.termination is Termination.MEMORY:
-        error = f"out of memory: the limit is {limits.memory_mb} MiB (memory_mb)"
+        error = f"out of memory: {event.reason or f'the limit is {limits.memory_mb} MiB (memory_mb)'}"
         return Ending(Status.COMPLETED, Termination.MEMORY, 137, error)
     if event.termination is Termination.EVICTED:
         return EVICTED

@@ -28,6 +28,7 @@ from ..model.environment import NamedEnvironment
 from ..model.errors import NotFound, Refusal, Unavailable
 from ..model.execution import Execution, Status
 from ..model.spec import ExecutionSpec, Interpreter
+from ..rounds import repeat
 from ..sandboxes.base import Backend
 from ..storage.base import Store
 from .admission import BACKLOG_BYTES, Admission, Ticket
@@ -310,15 +311,14 @@ class Executions:
         return self._now() - timedelta(seconds=self._policy.cleanup_ttl_seconds)
 
     async def _expire_for_ever(self) -> None:
-        while True:
-            await asyncio.sleep(min(self._policy.cleanup_ttl_seconds / 2, MAX_EXPIRY_INTERVAL))
-            for execution_id, life in list(self._lives.items()):
-                if life.live.final and self._is_gone(life.live.final):
-                    self._forget(execution_id)
-            try:
-                await self._store.expire(self._horizon())
-            except Exception as failure:
-                log.error("old executions could not be dropped from the store", **describe(failure))
+        interval = min(self._policy.cleanup_ttl_seconds / 2, MAX_EXPIRY_INTERVAL)
+        await repeat("old executions could not be dropped from the store", interval, self._expire)
+
+    async def _expire(self) -> None:
+        for execution_id, life in list(self._lives.items()):
+            if life.live.final and self._is_gone(life.live.final):
+                self._forget(execution_id)
+        await self._store.expire(self._horizon())
 
     def _spawn(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.create_task(work)

@@ -82,6 +82,7 @@ class Exited:
     exit_code: int  # 0-255, 128 + N for signal N
     termination: Termination
     usage: Usage
+    reason: str = ""  # of `MEMORY`, where it was not the limit that the request names
 
 
 Event = Stdout | Stderr | Result | Raised | Exited

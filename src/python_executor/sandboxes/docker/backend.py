@@ -7,6 +7,7 @@ import os
 import secrets
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -24,6 +25,7 @@ from ...model.errors import (
 )
 from ...model.isolation import Isolation, State, explain, is_accepted
 from ...model.spec import ExecutionSpec, Interpreter, Limits
+from ...rounds import do_all, repeat
 from ..base import Tell
 from ..native.identities import choose_identities
 from ..native.network import Network
@@ -316,18 +318,25 @@ class DockerBackend:
         self._images.forget()
 
     async def _watch(self) -> None:
+        await repeat("a look at the containers failed", WATCH_INTERVAL, self._look)
+
+    async def _look(self) -> None:
         """Keep no more containers waiting than there is demand for, and none where memory is short."""
-        while True:
-            await asyncio.sleep(WATCH_INTERVAL)
-            is_short = machine.is_memory_short()
-            now = time.monotonic()
-            for number, (kind, pool) in enumerate(reversed(list(self._pools.items()))):
-                is_unused = number >= IMAGES_IN_USE or now - self._used[kind] > IN_USE
-                pool.bound(0 if is_short or is_unused else self._pool_max)
-                pool.trim()
-                if is_unused and not pool.is_busy and not pool.waiting:
-                    del self._pools[kind], self._used[kind]
+        is_short = machine.is_memory_short()
+        latest_first = list(reversed(self._pools))
+        try:
+            do_all(partial(self._bound, kind, number, is_short=is_short) for number, kind in enumerate(latest_first))
+        finally:
             await self._connection.retry_removals()
+
+    def _bound(self, kind: Kind, number: int, *, is_short: bool) -> None:
+        """How many containers of a kind wait, the `number`th most recently used."""
+        pool = self._pools[kind]
+        is_unused = number >= IMAGES_IN_USE or time.monotonic() - self._used[kind] > IN_USE
+        pool.bound(0 if is_short or is_unused else self._pool_max)
+        pool.trim()
+        if is_unused and not pool.is_busy and not pool.waiting:
+            del self._pools[kind], self._used[kind]
 
 
 def _short(failure: Exception | None) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import resource
 import socket
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import NamedTuple
@@ -15,9 +15,12 @@ import structlog
 from ...model.egress import EgressPolicy
 from ...model.environment import Environment
 from ...model.errors import BackendError, NoBackendForImage
+from ...model.events import Usage
 from ...model.isolation import Finding, State, explain, is_accepted
 from ...model.spec import MEBIBYTE, ExecutionSpec, Interpreter, Limits
+from ...rounds import do_all, repeat
 from ..base import Tell
+from . import watch
 from .box import Box
 from .cgroups import Cgroup, CgroupTree, find_hierarchies
 from .identities import choose_identities
@@ -30,6 +33,7 @@ from .supply import Supply
 NAME = "native"
 PROCESSES_MAX = 256
 WATCH_INTERVAL = 0.1  # seconds
+FILE_LOCKS_MAX = 1 << 16  # of one sandbox; 192 bytes each, that no cgroup counts
 DESCRIPTORS = 16  # of ours, for each sandbox with its cgroups
 DESCRIPTORS_SPARED = 2048  # where there are many
 WAITING_MB = 2  # of one that waits; 1.5 were measured
@@ -88,6 +92,7 @@ class NativeBackend:
         self._retiring: set[Supply] = set()
         self._cgroups: CgroupTree | None = None
         self._watching: asyncio.Task[None] | None = None  # from start() to close()
+        self._aside: dict[str, asyncio.Task[None]] = {}  # what takes longer than a look may, by what it does
 
     @property
     def interpreters(self) -> Sequence[Interpreter]:
@@ -232,6 +237,7 @@ class NativeBackend:
         """See `Backend.close`."""
         if self._watching is not None:
             self._watching.cancel()
+        await asyncio.gather(*self._aside.values(), return_exceptions=True)
         await asyncio.gather(*(supply.close() for supply in self._all_supplies()))
         if self._cgroups is not None:
             self._cgroups.close()
@@ -332,18 +338,71 @@ class NativeBackend:
         if self._cgroups is not None:
             self._cgroups.release(cgroup)
 
+    # --- what happens meanwhile ---
+
     async def _watch(self) -> None:
+        await repeat("a look at the sandboxes failed", WATCH_INTERVAL, self._look)
+
+    async def _look(self) -> None:
         """Trim the pools, and end what has run out of memory, also where the kernel killed just a child."""
-        while True:
-            await asyncio.sleep(WATCH_INTERVAL)
-            for supply in self._all_supplies():
-                supply.pool.trim()
-                for sandbox in supply.running():
-                    with suppress(OSError, ValueError):  # it has just ended
-                        await sandbox.check_memory()
-                if supply in self._retiring and supply.is_idle:
-                    self._retiring.remove(supply)
-                    await supply.close()
+        supplies = self._all_supplies()
+        running = [sandbox for supply in supplies for sandbox in supply.running()]
+        usages = await self._usages(running)
+        do_all(
+            (
+                *(partial(_check, sandbox, usages.get(sandbox.pidfd)) for sandbox in running),
+                *(supply.pool.trim for supply in supplies),
+                self._close_retired,
+                self._empty_cgroups,
+                self._end_holders_of_locks,
+            )
+        )
+
+    async def _usages(self, running: list[NativeSandbox]) -> dict[int, Usage]:
+        """Return what those that no cgroup counts use now, by their pidfd."""
+        uncounted = {sandbox.pidfd: sandbox.memory_bytes for sandbox in running if not sandbox.has_cgroup}
+        return await asyncio.to_thread(watch.samples, uncounted) if uncounted else {}
+
+    def _close_retired(self) -> None:
+        for supply in [supply for supply in self._retiring if supply.is_idle]:
+            self._retiring.remove(supply)
+            self._do_aside(f"close {id(supply)}", supply.close())
+
+    def _empty_cgroups(self) -> None:
+        if self._cgroups is not None and (laden := self._cgroups.take_laden()):
+            self._do_aside(f"empty {id(laden)}", self._give_back(self._cgroups, laden))
+
+    async def _give_back(self, cgroups: CgroupTree, laden: list[Cgroup]) -> None:
+        for cgroup in laden:
+            await asyncio.to_thread(cgroup.give_back)
+            cgroups.emptied(cgroup)
+
+    def _end_holders_of_locks(self) -> None:
+        if "locks" not in self._aside and watch.locks_of_all() > FILE_LOCKS_MAX:
+            self._do_aside("locks", self._look_at_locks())
+
+    async def _look_at_locks(self) -> None:
+        for sandbox in [sandbox for supply in self._all_supplies() for sandbox in supply.running()]:
+            count = await asyncio.to_thread(lambda: watch.locks(sandbox.processes()))  # noqa: B023 - awaited here
+            if count > FILE_LOCKS_MAX and sandbox.is_running:
+                sandbox.end_for_memory(f"{count} file locks were held, and {FILE_LOCKS_MAX} may be")
+        await asyncio.sleep(1)  # others of the machine may hold many, and counting them is work
+
+    def _do_aside(self, name: str, work: Coroutine[None, None, None]) -> None:
+        """Begin something that no look waits for; its failure is logged."""
+        task = self._aside[name] = asyncio.create_task(work)
+
+        def end(ended: asyncio.Task[None]) -> None:
+            del self._aside[name]
+            if not ended.cancelled() and (failure := ended.exception()) is not None:
+                log.error("what a look at the sandboxes began has failed", failure=repr(failure))
+
+        task.add_done_callback(end)
+
+
+def _check(sandbox: NativeSandbox, usage: Usage | None) -> None:
+    with suppress(OSError, ValueError):  # it has just ended
+        sandbox.check_memory(usage)
 
 
 def _raise_open_files_limit() -> int:

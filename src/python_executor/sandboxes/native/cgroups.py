@@ -6,7 +6,9 @@
 
 Making and removing a group costs ten times what using it again does, so groups are kept for the next sandbox. One is
 used again only if no process is in it, next to no memory is charged to it, and its counters can be reset or taken as
-differences; else it is removed. No sandbox sees any of it: no cgroup file system is mounted there.
+differences; else it is removed. The kernel is first asked to give back what it still keeps for one: names that code has
+looked up stay as dentries, until somebody needs the memory. No sandbox sees any of it: no cgroup file system is mounted
+there.
 
 On v1 each controller has a tree of its own and the same directories in each. On v2 there is one tree; the server moves
 itself into a leaf first, since a group with processes can't pass controllers on. Directories that a killed server left
@@ -37,6 +39,7 @@ NEEDED = frozenset({"memory", "pids", "cpu"})
 LEFT_CHARGED_MAX = (
     1 << 20
 )  # bytes that may still be charged to a group that is used again; the kernel counts in batches
+LEFT_IN_KERNEL_MAX = 8 << 20  # bytes that the kernel may keep for a group; imports of the largest packages leave less
 SPARES_MAX = 16
 SWAP_PEAK = "memory.memsw.max_usage_in_bytes"  # of memory and swap together, on v1
 CHARGED_AT_ONCE = 1 << 18  # bytes by which a peak stays below its limit at most; the kernel charges 64 pages at a time
@@ -115,9 +118,8 @@ class Cgroup:
 
     def reset(self) -> bool:
         """Make it as good as new; False where that can't be."""
-        charged = "memory.usage_in_bytes" if self._version["memory"] == 1 else "memory.current"
         try:
-            if _processes(self._by_controller["memory"]) or int(self._read("memory", charged)) > LEFT_CHARGED_MAX:
+            if _processes(self._by_controller["memory"]) or self.memory_bytes() > LEFT_CHARGED_MAX:
                 return False
             # On v2 that holds for what is read through the same descriptor; before Linux 6.12 it is refused.
             os.pwrite(self._open("memory", self._peak), b"0", 0)
@@ -206,6 +208,31 @@ class Cgroup:
         """Count from here: what came before was another tenant's."""
         self._oom_kills_before = self._count_oom_kills()
         self._own_ooms_before = self._count_own_ooms()
+
+    def memory_bytes(self) -> int:
+        """Return what is charged to the group now."""
+        return int(self._read("memory", "memory.usage_in_bytes" if self._version["memory"] == 1 else "memory.current"))
+
+    def uncounted_bytes(self) -> int:
+        """Return what v1 counts in sockets, apart from the rest and without a limit that holds; on v2 it is charged."""
+        return int(self._read("memory", "memory.kmem.tcp.usage_in_bytes") or 0) if self._version["memory"] == 1 else 0
+
+    def left_in_kernel(self) -> int:
+        """Return the bytes that the kernel keeps for a group without processes, and could give back."""
+        try:
+            if self._version["memory"] == 1:
+                return int(self._read("memory", "memory.kmem.usage_in_bytes") or 0)
+            return self._keyed("memory", "memory.stat").get("slab_reclaimable", 0)
+        except OSError:
+            return 0  # somebody has removed it
+
+    def give_back(self) -> None:
+        """Have the kernel free what it keeps for the group. It takes a second for a GiB: not for the event loop."""
+        with suppress(OSError):  # a kernel before 5.19 on v2; or not all of it could be freed
+            if self._version["memory"] == 1:
+                self._write("memory", "memory.force_empty", 0)
+            else:
+                self._write("memory", "memory.reclaim", self.memory_bytes())
 
     def usage(self) -> Usage:
         """What the kernel has counted so far."""
@@ -298,6 +325,7 @@ class CgroupTree:
         self._number = 0
         self._spares: deque[Cgroup] = deque()
         self._discarded: list[Cgroup] = []
+        self._laden: list[Cgroup] = []  # for which the kernel keeps much, until somebody has it given back
         self._locks: list[int] = []
         try:
             for tree in hierarchies:
@@ -341,6 +369,21 @@ class CgroupTree:
 
     def release(self, cgroup: Cgroup) -> None:
         """Take back the groups of a sandbox of which no process is left."""
+        if cgroup.left_in_kernel() > LEFT_IN_KERNEL_MAX:
+            self._laden.append(cgroup)
+        else:
+            self._keep(cgroup)
+
+    def take_laden(self) -> list[Cgroup]:
+        """Return the groups that are to be emptied with `give_back()` and handed in again with `emptied()`."""
+        laden, self._laden = self._laden, []
+        return laden
+
+    def emptied(self, cgroup: Cgroup) -> None:
+        """Take back a group of which the kernel has given back what it could."""
+        self._keep(cgroup)
+
+    def _keep(self, cgroup: Cgroup) -> None:
         if len(self._spares) < SPARES_MAX and not cgroup.is_spoiled:
             self._spares.append(cgroup)
         else:
@@ -352,8 +395,10 @@ class CgroupTree:
 
     def close(self) -> None:
         """Remove what is ours; whatever is not empty yet goes at the next start."""
-        while self._spares:
-            self._discard(self._spares.popleft())
+        for cgroup in (*self._spares, *self._laden):
+            self._discard(cgroup)
+        self._spares.clear()
+        self._laden.clear()
         for tree in self._hierarchies:
             with suppress(OSError):
                 _remove_tree(tree.directory / self._name)

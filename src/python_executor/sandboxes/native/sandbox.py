@@ -38,6 +38,9 @@ if TYPE_CHECKING:
 
 READY_TIMEOUT = 10.0  # seconds; it takes two milliseconds
 DESTROY_TIMEOUT = 30.0  # seconds; it takes milliseconds, and whoever waits must not wait for ever
+SOCKETS_MAX = 2048  # of one sandbox; each may keep memory that no cgroup counts
+UDP_SOCKETS_UNSEEN = 64  # whose queues together are no more than what may be uncounted
+UNCOUNTED_MAX = 16 << 20  # bytes that may be in sockets beyond the limit of memory
 
 
 class NativeSandbox:
@@ -58,6 +61,8 @@ class NativeSandbox:
         self._emit: Emit | None = None
         self._memory_bytes = 0
         self._over_memory = False
+        self._over_what = ""  # where that is not the limit of memory
+        self._sockets: watch.SocketMeter | None = None  # once it has run for a while
         self._usage_seen = Usage()
         self._report = ReportReader()
         self._failure: str | None = None
@@ -91,6 +96,21 @@ class NativeSandbox:
     def is_usable(self) -> bool:
         """Whether it still waits for a spec."""
         return self._emit is None and not self._ended.done() and self._destroyed is None
+
+    @property
+    def pidfd(self) -> int:
+        """Of its PID 1, until it is destroyed."""
+        return self._pidfd
+
+    @property
+    def memory_bytes(self) -> int:
+        """The limit of its memory."""
+        return self._memory_bytes
+
+    @property
+    def has_cgroup(self) -> bool:
+        """Whether the kernel counts and bounds what it takes."""
+        return self._cgroup is not None
 
     def processes(self) -> list[Path]:
         """Directories in /proc of what is alive in it."""
@@ -301,25 +321,49 @@ class NativeSandbox:
             self._gone.set_result(None)
         self._end()
 
-    async def check_memory(self) -> None:
-        """Called now and then while the code runs: ends it when any of its processes was killed for memory."""
-        if self._cgroup is not None:
-            is_over = self._cgroup.was_out_of_memory()
-            if self._cgroup.was_evicted():
-                self.kill()
-        else:
-            sample = await asyncio.to_thread(watch.sample, self._pidfd, self._memory_bytes)
+    def check_memory(self, sample: Usage | None = None) -> None:
+        """Called now and then while the code runs: ends it when it has taken more than it may.
+
+        That is so when any of its processes was killed for memory, or when its sockets hold too much. A sample is what
+        its processes were seen to use, where there is no cgroup. OSError, ValueError where it has just ended.
+        """
+        if not self.is_running:
+            return
+        if sample is not None:
             self._see(sample)
-            is_over = sample.memory_peak_bytes > self._memory_bytes
-        if is_over:
-            self._over_memory = True
+            if sample.memory_peak_bytes > self._memory_bytes:
+                self.end_for_memory("")
+        elif self._cgroup is not None and self._cgroup.was_out_of_memory():
+            self.end_for_memory("")
+        elif self._cgroup is not None and self._cgroup.was_evicted():
             self.kill()
+        self._check_sockets()
+
+    def _check_sockets(self) -> None:
+        if self._sockets is None:
+            self._sockets = watch.SocketMeter(self._pidfd)
+        count, datagram = self._sockets.count()
+        if count > SOCKETS_MAX:
+            self.end_for_memory(f"there were {count} sockets, whose memory is the machine's, and {SOCKETS_MAX} may be")
+            return
+        queued = self._sockets.queued_bytes() if datagram > UDP_SOCKETS_UNSEEN else 0
+        if self._cgroup is not None:
+            queued = max(queued, self._cgroup.uncounted_bytes())
+            if queued > UNCOUNTED_MAX and queued + self._cgroup.memory_bytes() > self._memory_bytes + UNCOUNTED_MAX:
+                self.end_for_memory(f"{queued >> 20} MiB were in sockets, beside what its processes had")
+        elif queued > self._memory_bytes + UNCOUNTED_MAX:
+            self.end_for_memory(f"{queued >> 20} MiB were in sockets")
+
+    def end_for_memory(self, over_what: str) -> None:
+        """Kill it for what it has taken: more than its limit of memory, or, in words, of what."""
+        self._over_memory, self._over_what = True, over_what
+        self.kill()
 
     def _classify(self) -> Exited:
         """How it ended, from what the kernel and the zygote say first, and from the code's own word last."""
         usage = self._cgroup.usage() if self._cgroup is not None else self._usage_seen
         if self._over_memory or (self._cgroup is not None and self._cgroup.was_out_of_memory()):
-            return Exited(128 + signal.SIGKILL, Termination.MEMORY, usage)
+            return Exited(128 + signal.SIGKILL, Termination.MEMORY, usage, self._over_what)
         if self._cgroup is not None and self._cgroup.was_evicted():
             return Exited(128 + signal.SIGKILL, Termination.EVICTED, usage)
         if self._box_died:
@@ -363,6 +407,8 @@ class NativeSandbox:
                 await self._uplink.end()
             await asyncio.shield(self._gone)
         self._end()
+        if self._sockets is not None:
+            self._sockets.close()
         os.close(self._pidfd)
         self._pipes.close_host_ends()
         self._box.forget(self._number, self._uid, self._cgroup)

@@ -69,13 +69,21 @@ _NAMESPACE_FLAGS = 0x7E020000  # every CLONE_NEW* of clone(2)
 _CLONE_PARENT = 0x8000  # would make a child of the zygote, that nobody waits for
 _TERMINAL_TAKEOVER = (0x5412, 0x541C, 0x5423)  # TIOCSTI, TIOCLINUX, TIOCSETD
 _PR_SET_SECCOMP = 22  # a program's own filters are compiled into memory of the machine's that no cgroup counts
-_OFD_LOCKS = (36, 37, 38)  # F_OFD_GETLK, F_OFD_SETLK, F_OFD_SETLKW: locks that belong to no process, so nobody can say whose
+_OFD_LOCKS = (
+    36,
+    37,
+    38,
+)  # F_OFD_GETLK, F_OFD_SETLK, F_OFD_SETLKW: locks that belong to no process, so nobody can say whose
 _MADV_MERGEABLE, _PR_SET_MEMORY_MERGE = 12, 67  # pages shared with others by content: a way to feel what they hold
 _MAP_HUGETLB, _MFD_HUGETLB, _SHM_HUGETLB = 0x40000, 0x4, 0o4000  # the machine's reserve, counted by no memory cgroup
 _PERSONALITIES = (0x0, 0xFFFFFFFF)  # Linux's own, and the question which it is
 _AF_UNIX, _AF_INET, _AF_INET6 = 1, 2, 10
 _SOCK_STREAM, _SOCK_DGRAM, _SOCK_SEQPACKET, _SOCK_TYPE_MASK = 1, 2, 5, 0xF
-_PROTOCOLS = (0, 6, 17)  # the type's own, TCP, UDP; SCTP, MPTCP, UDP-Lite and SMC have ways of their own into the kernel
+_PROTOCOLS = (
+    0,
+    6,
+    17,
+)  # the type's own, TCP, UDP; SCTP, MPTCP, UDP-Lite and SMC have ways of their own into the kernel
 
 # What ordinary programs ask of sockets, by level. Each is one number in the kernel's headers.
 _SOCKET_OPTIONS: dict[int, tuple[int, ...]] = {
@@ -89,7 +97,8 @@ _SOCKET_OPTIONS: dict[int, tuple[int, ...]] = {
         9, 10, 12, 13, 18, 25,  # DEFER_ACCEPT, WINDOW_CLAMP, QUICKACK, CONGESTION, USER_TIMEOUT, NOTSENT_LOWAT
     ),
     0: (  # IP
-        1, 2, 8, 10, 12, 13, 15, 24,  # TOS, TTL, PKTINFO, MTU_DISCOVER, RECVTTL, RECVTOS, FREEBIND, BIND_ADDRESS_NO_PORT
+        1, 2, 8, 10, 12, 13,  # TOS, TTL, PKTINFO, MTU_DISCOVER, RECVTTL, RECVTOS
+        15, 24,  # FREEBIND, BIND_ADDRESS_NO_PORT
         32, 33, 34, 35, 36,  # MULTICAST_IF, MULTICAST_TTL, MULTICAST_LOOP, ADD_MEMBERSHIP, DROP_MEMBERSHIP: 20 a socket
     ),
     41: (  # IPV6
@@ -108,7 +117,8 @@ _IGNORED_OPTIONS: dict[int, tuple[int, ...]] = {  # answered with success, since
 # What ordinary programs ask of files, terminals and sockets, the commonest first: on open(), inheritance, time-outs.
 _IOCTLS = (
     0x5401, 0x5451, 0x5450, 0x5421, 0x541B, 0x5413,  # TCGETS, FIOCLEX, FIONCLEX, FIONBIO, FIONREAD, TIOCGWINSZ
-    0x5402, 0x5403, 0x5404, 0x5405, 0x5406, 0x5407, 0x5408,  # TCSETS, TCSETSW, TCSETSF, TCGETA, TCSETA, TCSETAW, TCSETAF
+    0x5402, 0x5403, 0x5404,  # TCSETS, TCSETSW, TCSETSF
+    0x5405, 0x5406, 0x5407, 0x5408,  # TCGETA, TCSETA, TCSETAW, TCSETAF
     0x5409, 0x540A, 0x540B, 0x5425, 0x5427, 0x5428,  # TCSBRK, TCXONC, TCFLSH, TCSBRKP, TIOCSBRK, TIOCCBRK
     0x540C, 0x540D, 0x540E, 0x540F, 0x5410, 0x5411,  # TIOCEXCL, TIOCNXCL, TIOCSCTTY, TIOCGPGRP, TIOCSPGRP, TIOCOUTQ
     0x5414, 0x5415, 0x5416, 0x5417, 0x5418, 0x5419,  # TIOCSWINSZ, TIOCMGET, TIOCMBIS, TIOCMBIC, TIOCMSET, TIOCGSOFTCAR
@@ -119,7 +129,8 @@ _IOCTLS = (
     0x5452, 0x5460, 0x8901, 0x8902, 0x8903, 0x8904,  # FIOASYNC, FIOQSIZE, FIOSETOWN, SIOCSPGRP, FIOGETOWN, SIOCGPGRP
     0x8905, 0x894B,  # SIOCATMARK, SIOCOUTQNSD
     0x8910, 0x8912, 0x8913, 0x8915, 0x8917, 0x8919,  # SIOCGIFNAME, -CONF, -FLAGS, -ADDR, -DSTADDR, -BRDADDR
-    0x891B, 0x891D, 0x8921, 0x8927, 0x8933, 0x8942, 0x8970,  # SIOCGIFNETMASK, -METRIC, -MTU, -HWADDR, -INDEX, -TXQLEN, -MAP
+    0x891B, 0x891D, 0x8921, 0x8927,  # SIOCGIFNETMASK, -METRIC, -MTU, -HWADDR
+    0x8933, 0x8942, 0x8970,  # SIOCGIFINDEX, -TXQLEN, -MAP
 )  # fmt: skip
 
 _AUDIT_ARCH = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}

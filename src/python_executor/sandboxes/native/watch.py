@@ -1,28 +1,103 @@
-"""Where no cgroup can be had: the memory and CPU of a sandbox's processes, summed from /proc now and then.
+"""What is seen of sandboxes from outside, now and then: what no cgroup counts, and all of it where there is no cgroup.
 
-Weaker than a cgroup, and said so: what is allocated and freed, or a process that comes and goes, between two looks is
-not seen. RLIMIT_DATA bounds each process meanwhile.
+Without a cgroup the memory and CPU of a sandbox's processes are summed from /proc. That is weaker, and said so: what is
+allocated and freed, or a process that comes and goes, between two looks is not seen. RLIMIT_DATA bounds each process
+meanwhile.
+
+Sockets and what is queued in them are kernel memory, which a cgroup counts in part (TCP's on v1 apart from the rest,
+errors that wait for a datagram socket not at all). File locks are counted by none.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import signal
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
 from ...model.events import Usage
 
 _TICKS_MS = 1000 // os.sysconf("SC_CLK_TCK")
+_LOCKS_COUNT = "/sys/kernel/slab/file_lock_cache/total_objects"
 
 
-def sample(pause_pidfd: int, memory_limit: int) -> Usage:
-    """All processes in the PID namespace of a sandbox, now.
+class SocketMeter:
+    """The sockets of one sandbox. Its file stays open: it is read ten times a second."""
+
+    def __init__(self, pause_pidfd: int) -> None:
+        """OSError where the sandbox has ended."""
+        self._net = f"/proc/{pid_of(pause_pidfd)}/net"
+        self._sockstat = os.open(f"{self._net}/sockstat", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            signal.pidfd_send_signal(pause_pidfd, 0)  # or the number may be another process's by now
+        except OSError:
+            self.close()
+            raise
+
+    def count(self) -> tuple[int, int]:
+        """Return how many sockets there are, of all kinds, and how many of UDP."""
+        lines = (line.split() for line in os.pread(self._sockstat, 4096, 0).decode().splitlines())
+        numbers = {fields[0]: int(fields[2]) for fields in lines}
+        return numbers["sockets:"], numbers["UDP:"]
+
+    def queued_bytes(self) -> int:
+        """Return what waits in the queues of UDP sockets, errors included; the more sockets, the longer it takes."""
+        return sum(_queued(f"{self._net}/{name}") for name in ("udp", "udp6"))
+
+    def close(self) -> None:
+        """Let go of the sandbox's network namespace."""
+        os.close(self._sockstat)
+
+
+def _queued(path: str) -> int:
+    try:
+        with open(path) as file:
+            next(file)
+            return sum(int(line.split()[4].partition(":")[2], 16) for line in file)
+    except FileNotFoundError:
+        return 0  # a kernel without IPv6
+
+
+def locks_of_all() -> int:
+    """Return about how many file locks there are on the machine, which is cheap to ask; 0 where we may not."""
+    try:
+        with open(_LOCKS_COUNT) as file:
+            return int(file.read().split()[0])
+    except OSError:
+        return 0
+
+
+def locks(processes: Iterable[Path]) -> int:
+    """Return how many file locks these processes hold: what /proc/locks says takes seconds where there are many."""
+    return sum(_locks_of(fd) for process in processes for fd in _descriptors(process))
+
+
+def _descriptors(process: Path) -> list[Path]:
+    try:
+        return list((process / "fdinfo").iterdir())
+    except OSError:
+        return []  # it has just ended
+
+
+def _locks_of(fd: Path) -> int:
+    try:
+        return fd.read_bytes().count(b"lock:\t")
+    except OSError:
+        return 0
+
+
+def samples(limits: Mapping[int, int]) -> dict[int, Usage]:
+    """Return what the processes of sandboxes use now, from one walk over /proc; memory limits and usage by pidfd.
 
     What forked processes still share is counted for each of them at first; only if that comes to more than the limit,
     the kernel is asked for each one's share, which takes it longer.
     """
-    members = processes(pause_pidfd)
+    found = members(limits)
+    return {pidfd: _sample(found[pidfd], limit) for pidfd, limit in limits.items() if pidfd in found}
+
+
+def _sample(members: list[Path], memory_limit: int) -> Usage:
     cpu_ms = _sum(_cpu_ms, members)
     memory = _sum(_resident_bytes, members)
     if memory > memory_limit:
@@ -40,21 +115,28 @@ def _sum(measure: Callable[[Path], int], members: list[Path]) -> int:
 
 def processes(pause_pidfd: int) -> list[Path]:
     """Directories in /proc of all that share the PID namespace of the one behind the pidfd."""
-    try:
-        pid = pid_of(pause_pidfd)
-        namespace = os.stat(f"/proc/{pid}/ns/pid").st_ino
-    except OSError:
-        return []
+    return members([pause_pidfd]).get(pause_pidfd, [])
+
+
+def members(pause_pidfds: Iterable[int]) -> dict[int, list[Path]]:
+    """Return the directories in /proc of each sandbox's processes, by the pidfd of its PID 1; without those gone."""
+    found: dict[int, list[Path]] = {}
+    by_namespace: dict[int, list[Path]] = {}
+    for pidfd in pause_pidfds:
+        with suppress(OSError):
+            found[pidfd] = by_namespace[namespace_of(pidfd)] = []
     own = os.getuid()
-    found = []
     for process in Path("/proc").glob("[0-9]*"):
-        try:
+        with suppress(OSError):
             may_look = own == 0 or process.stat().st_uid in (own, 0)
-            if may_look and os.stat(process / "ns/pid").st_ino == namespace:
-                found.append(process)
-        except OSError:
-            continue
+            if may_look and (mates := by_namespace.get(os.stat(process / "ns/pid").st_ino)) is not None:
+                mates.append(process)
     return found
+
+
+def namespace_of(pidfd: int) -> int:
+    """Return the inode of the PID namespace of the process behind a pidfd."""
+    return os.stat(f"/proc/{pid_of(pidfd)}/ns/pid").st_ino
 
 
 def pid_of(pidfd: int) -> int:
