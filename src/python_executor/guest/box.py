@@ -68,10 +68,13 @@ def make_box(control: socket.socket, server_pid: int) -> None:
         become_guardian(control, base64.b64decode(plan["pause"]))
     die_with_parent()
     build_root(plan, sources)
+    network_settings = open_network_settings()
+    mount_proc()
     enter_root()
     kernel.sethostname(plan["hostname"])
     control.set_inheritable(False)
     os.dup2(control.fileno(), 3)
+    os.dup2(network_settings, 4)
     os.execve(plan["argv"][0], plan["argv"], plan["env"])
 
 
@@ -178,9 +181,28 @@ def build_root(plan: dict[str, Any], sources: list[Source]) -> None:
     kernel.mount("store", ROOT + "/store", "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, "mode=0755,size=1m")
     for source, (_, target) in zip(sources[len(plan["binds"]) :], plan["kept"]):
         keep(source, ROOT + target)
-    kernel.mount("proc", ROOT + "/proc", "proc", kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC, "subset=pid")
     if plan["ldconfig"]:
         subprocess.run([plan["ldconfig"], "-X", "-r", ROOT], check=True, stdin=subprocess.DEVNULL, env={})
+
+
+def open_network_settings() -> int:
+    """The kernel's settings of network namespaces, for the zygote alone: no /proc that it or a sandbox sees has them.
+
+    Whoever opens one of them there gets that of the namespace it is in. Where they can't be had: an empty directory.
+    """
+    try:
+        kernel.mount("proc", ROOT + "/proc", "proc", kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC)
+    except OSError:
+        return os.open(ROOT + "/run", os.O_PATH)
+    try:
+        return os.open(ROOT + "/proc/sys/net", os.O_PATH)
+    finally:
+        kernel.umount_detach(ROOT + "/proc")
+
+
+def mount_proc() -> None:
+    """Processes, and nothing of the kernel's."""
+    kernel.mount("proc", ROOT + "/proc", "proc", kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC, "subset=pid")
 
 
 def write_file(path: str, data: bytes, mode: int) -> None:

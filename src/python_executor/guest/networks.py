@@ -4,6 +4,9 @@ Making and freeing one costs the kernel more than anything else around a run, an
 is used again, if all that the kernel counts and keeps in it is as in a new one: packets, errors of protocols, flow
 labels, sockets. A tenant has no capability there, so nothing else can be changed. Else it goes; and one that was given
 a way out goes in any case.
+
+The kernel is told to keep little in each: what waits in sockets is memory that not every cgroup counts. That is written
+once, when a namespace is made.
 """
 
 from __future__ import annotations
@@ -22,12 +25,20 @@ OWN = "/proc/self/ns/net"
 TRACES = ("dev", "snmp", "snmp6", "ip6_flowlabel")  # of which netstat's counters are a refinement
 TRACES_MAX = 1 << 16
 SPARES_MAX = 16
+SETTINGS = {  # below /proc/sys/net, each namespace's own; which there are depends on the kernel
+    "core/tstamp_allow_data": "0",  # or any message could ask for a copy of itself in the queue of errors
+    "core/optmem_max": "20480",  # bytes of options of one socket
+    "ipv4/tcp_rmem": "4096 65536 262144",  # bytes that wait in one connection: least, at first, most
+    "ipv4/tcp_wmem": "4096 16384 262144",
+    "ipv4/tcp_max_tw_buckets": "1024",  # connections that have ended
+}
 
 
 class Networks:
     """Those of one box."""
 
-    def __init__(self) -> None:
+    def __init__(self, settings: int) -> None:
+        self.settings = settings  # descriptor of /proc/sys/net
         self.own = os.open(OWN, os.O_RDONLY)
         self.spares: collections.deque[int] = collections.deque()
         self.untouched: list[bytes] = []  # the traces of a new one
@@ -47,9 +58,22 @@ class Networks:
             os.close(network)
         kernel.unshare(kernel.CLONE_NEWNET)
         raise_loopback()
+        self.keep_little()
         if not self.untouched:
             self.untouched = traces()
         return os.open(OWN, os.O_RDONLY)
+
+    def keep_little(self) -> None:
+        """Bound what sockets hold in the network namespace that we are in."""
+        for name, value in SETTINGS.items():
+            try:
+                file = os.open(name, os.O_WRONLY, dir_fd=self.settings)
+            except OSError:
+                continue  # this kernel has it for the whole machine
+            try:
+                os.write(file, value.encode())
+            finally:
+                os.close(file)
 
     def leave(self) -> None:
         """Back to the box's; a zygote that stayed elsewhere would have its sandboxes there."""

@@ -51,6 +51,7 @@ for name in ("entry", "environment", "frames", "intake", "kernel", "networks", "
     del sys.modules[name]  # a request may bring files of these names
 
 CONTROL_FD = 3
+NETWORK_SETTINGS_FD = 4
 FDS_MAX = 16
 RESEEDED = ("random", "numpy.random")  # modules whose global generator must differ between sandboxes
 _exit = os._exit  # user code may replace the other
@@ -90,7 +91,7 @@ class Zygote:
         self.outgoing: collections.deque[tuple[bytes, list[int]]] = collections.deque()
         self.is_blocked = False  # the socket takes no more for now
         self.own_pid_namespace = os.open("/proc/self/ns/pid", os.O_RDONLY)
-        self.networks = networks.Networks()
+        self.networks = networks.Networks(NETWORK_SETTINGS_FD)
         self.lent: dict[int, int] = {}  # by sandbox: descriptor of its network namespace
         self.users: dict[int, int] = {}  # by sandbox: pidfd of its user process
         self.store = store.Store()
@@ -335,6 +336,7 @@ def main() -> None:
     os.environ.pop("LD_BIND_NOW", None)  # see native/plan.py
     control = socket.socket(fileno=CONTROL_FD)
     control.set_inheritable(False)
+    os.set_inheritable(NETWORK_SETTINGS_FD, False)
     config = json.loads(control.recv(frames.PACKET_MAX * 4))
     harden(config["rlimits"])
     hooks = HeldBackHooks()
