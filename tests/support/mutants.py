@@ -38,7 +38,7 @@ MUTATIONS: dict[str, Mutation] = {
     # --- who the code is
     "nested-user-namespace": Mutation(  # which fills the bounding set anew: below it is nothing to drop
         "",
-        ((ENTRY, "        nest_user_namespace(uid)\n", ""),
+        ((ENTRY, "        nest_user_namespace(uid, own_proc)\n", ""),
          (ENTRY, "        kernel.drop_bounding_set()\n", "")),
     ),
     "user-namespaces": Mutation(  # neither the box's nor the sandbox's: root of the guard, with all that it may
@@ -46,7 +46,7 @@ MUTATIONS: dict[str, Mutation] = {
         ((BOX, "    kernel.unshare(kernel.CLONE_NEWUSER)\n", ""),
          (NATIVE_BOX, "        self._identities.map(self._guardian.pid)\n", ""),
          (ENTRY, "            become(uid)\n", "            pass\n"),
-         (ENTRY, "        nest_user_namespace(uid)\n", ""),
+         (ENTRY, "        nest_user_namespace(uid, own_proc)\n", ""),
          (ENTRY, "        kernel.drop_capabilities()\n", ""),
          (ENTRY, "        kernel.drop_bounding_set()\n", "")),
     ),
@@ -168,7 +168,7 @@ MUTATIONS: dict[str, Mutation] = {
     "devices": Mutation("devices", ((PLAN, '_DEVICES = ("/dev/null",', '_DEVICES = ("/dev/tty", "/dev/null",'),)),
     "own-terminals": Mutation("", ((ENTRY, '"newinstance,ptmxmode=0666,mode=620,max=64"', '"ptmxmode=0666,mode=620"'),)),
     "hidden-packages": Mutation("", ((PLAN, "        hidden=hidden,\n", "        hidden=(),\n"),)),
-    "descriptors": Mutation("descriptors", ((ENTRY, "    kernel.close_from(REPORT_FD + 2)\n", ""),)),
+    "descriptors": Mutation("descriptors", ((ENTRY, "    kernel.close_from(REPORT_FD + 3)\n", ""),)),
     "control-socket": Mutation("descriptors", ((INTAKE, "    control.close()\n", ""),)),
     "frames": Mutation(
         "", ((ZYGOTE, "                return Job(uid, file_system, fds)", "                entry.enter(self.boundaries, uid, file_system, fds, PLAIN_MODULES)"),)
@@ -217,7 +217,7 @@ MUTATIONS: dict[str, Mutation] = {
         "",
         ((SANDBOX, "        if self._over_memory or (self._cgroup is not None and self._cgroup.was_out_of_memory()):\n",
           "        if False:\n"),
-         (BACKEND, "await sandbox.check_memory()", "await asyncio.sleep(0)")),
+         (BACKEND, "        sandbox.check_memory(usage)", "        pass")),
     ),
     "first-decision": Mutation("", ((EXECUTION, "        if self.is_decided:\n            return False\n        self._ending", "        self._ending"),)),
     "report-checks": Mutation(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import resource
 import socket
-from typing import FrozenSet, List, NamedTuple
+from typing import FrozenSet, List, NamedTuple, Tuple
 
 import frames
 import intake
@@ -39,11 +39,12 @@ def enter(boundaries: Boundaries, uid: int, file_system: int, fds: List[int], pl
         join_cgroups(cgroups)
         os.setsid()
         kernel.unshare(kernel.CLONE_NEWNS | kernel.CLONE_NEWIPC | kernel.CLONE_NEWUTS | kernel.CLONE_NEWCGROUP)
+        own_proc = os.open("/proc", os.O_PATH)  # the box's, which can be written to
         mount_file_systems(file_system, uid)
-        control = arrange_descriptors(stdout, stderr, report, control)
+        control, own_proc = arrange_descriptors(stdout, stderr, report, control, own_proc)
         if uid != 0:  # 0: the box has one uid, the server's own; then the nested namespace is what takes capabilities
             become(uid)
-        nest_user_namespace(uid)
+        nest_user_namespace(uid, own_proc)
         kernel.drop_bounding_set()
         kernel.drop_capabilities()
         resource.setrlimit(resource.RLIMIT_NPROC, (boundaries.processes, boundaries.processes))
@@ -67,7 +68,10 @@ def join_cgroups(files: List[int]) -> None:
 
 
 def mount_file_systems(file_system: int, uid: int) -> None:
-    """One tmpfs behind /work, /tmp and /dev/shm, hidden by the last of them; a /proc and terminals of our own."""
+    """One tmpfs behind /work, /tmp and /dev/shm, hidden by the last of them; a /proc and terminals of our own.
+
+    Nothing can be written to that /proc: without CAP_SYS_RESOURCE it is the only thing between code and its OOM score.
+    """
     kernel.move_mount(file_system, "/dev/shm")
     os.umask(0)
     for name, target, mode in (("work", "/work", 0o755), ("tmp", "/tmp", 0o1777), ("shm", "/dev/shm", 0o1777)):
@@ -77,19 +81,21 @@ def mount_file_systems(file_system: int, uid: int) -> None:
         kernel.mount(path, target, None, kernel.MS_BIND)
     os.umask(0o022)
     hidden = kernel.MS_NOSUID | kernel.MS_NOEXEC
-    kernel.mount("proc", "/proc", "proc", hidden | kernel.MS_NODEV, "subset=pid,hidepid=ptraceable")
+    proc = hidden | kernel.MS_NODEV | kernel.MS_RDONLY
+    kernel.mount("proc", "/proc", "proc", proc, "subset=pid,hidepid=ptraceable")
     kernel.mount("devpts", "/dev/pts", "devpts", hidden, "newinstance,ptmxmode=0666,mode=620,max=64")
 
 
-def arrange_descriptors(stdout: int, stderr: int, report: int, control: int) -> int:
-    """0, 1, 2, the report pipe and, until the first line of user code, the control socket; nothing else stays."""
-    high = [os.dup(fd) for fd in (stdout, stderr, report, control)]
+def arrange_descriptors(stdout: int, stderr: int, report: int, control: int, own_proc: int) -> Tuple[int, int]:
+    """0, 1, 2, the report pipe; and for a while the control socket and the box's /proc."""
+    high = [os.dup(fd) for fd in (stdout, stderr, report, control, own_proc)]
     for target, fd in zip((1, 2), high):
         os.dup2(fd, target)
     os.dup2(high[2], REPORT_FD, inheritable=False)
     os.dup2(high[3], REPORT_FD + 1, inheritable=False)
-    kernel.close_from(REPORT_FD + 2)
-    return REPORT_FD + 1
+    os.dup2(high[4], REPORT_FD + 2, inheritable=False)
+    kernel.close_from(REPORT_FD + 3)
+    return REPORT_FD + 1, REPORT_FD + 2
 
 
 def become(uid: int) -> None:
@@ -100,10 +106,11 @@ def become(uid: int) -> None:
     kernel.prctl(kernel.PR_SET_DUMPABLE, 1)
 
 
-def nest_user_namespace(outer: int) -> None:
+def nest_user_namespace(outer: int, own_proc: int) -> None:
     """Own nothing: mounts, network and processes belong to the box's user namespace, this process to one below it."""
     kernel.unshare(kernel.CLONE_NEWUSER)
     for name, text in (("setgroups", "deny"), ("gid_map", f"{USER_ID} {outer} 1"), ("uid_map", f"{USER_ID} {outer} 1")):
-        file = os.open("/proc/self/" + name, os.O_WRONLY)  # open() would touch ten times the pages
+        file = os.open("self/" + name, os.O_WRONLY, dir_fd=own_proc)  # open() would touch ten times the pages
         os.write(file, text.encode())
         os.close(file)
+    os.close(own_proc)

@@ -86,7 +86,7 @@ def prctl(option: int, value: int = 0) -> None:
 
 
 def come_after_others() -> None:
-    """Take the ordinary place on processors and disks, and an address space at random, whatever the server was given."""
+    """Take the ordinary place on processors and disks and an address space at random, whatever the server has."""
     if os.sched_getscheduler(0) & ~os.SCHED_RESET_ON_FORK in (os.SCHED_FIFO, os.SCHED_RR):
         os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
     if os.getpriority(os.PRIO_PROCESS, 0) < 0:

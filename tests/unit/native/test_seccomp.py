@@ -31,7 +31,14 @@ NAMESPACES = (0x00020000, 0x02000000, 0x04000000, 0x08000000, 0x10000000, 0x2000
 THREAD = 0x003D0F00  # VM, FS, FILES, SIGHAND, THREAD, SYSVSEM, SETTLS, PARENT_SETTID, CHILD_CLEARTID: pthread_create(3)
 FORK = 0x01200000 | 17  # CHILD_CLEARTID, CHILD_SETTID, SIGCHLD: fork(3) of glibc
 TIOCSTI, TIOCLINUX, TIOCSETD, TIOCGWINSZ, FIONBIO = 0x5412, 0x541C, 0x5423, 0x5413, 0x5421
-FIEMAP, GETFLAGS, SETFLAGS, FICLONE, SIOCGSTAMP, SIOCETHTOOL = 0xC020660B, 0x80086601, 0x40086602, 0x40049409, 0x8906, 0x8946
+FIEMAP, GETFLAGS, SETFLAGS, FICLONE, SIOCGSTAMP, SIOCETHTOOL = (
+    0xC020660B,
+    0x80086601,
+    0x40086602,
+    0x40049409,
+    0x8906,
+    0x8946,
+)
 FIBMAP, NS_GET_PARENT, BLKGETSIZE64 = 1, 0xB702, 0x80081272
 SCTP, UDP_LITE, MPTCP, ICMP, RAW = 132, 136, 262, 1, 255
 SOL_SOCKET, TCP, IP, IPV6, UDP, SOL_TLS = 1, 6, 0, 41, 17, 282
@@ -156,7 +163,9 @@ def test_ioctl_takes_over_no_terminal(call):
 
 
 @pytest.mark.parametrize(
-    "request_", [FIEMAP, GETFLAGS, SETFLAGS, FICLONE, FIBMAP, SIOCGSTAMP, SIOCETHTOOL, NS_GET_PARENT, BLKGETSIZE64], ids=hex
+    "request_",
+    [FIEMAP, GETFLAGS, SETFLAGS, FICLONE, FIBMAP, SIOCGSTAMP, SIOCETHTOOL, NS_GET_PARENT, BLKGETSIZE64],
+    ids=hex,
 )
 def test_no_ioctl_tells_of_the_machines_disks_or_reaches_what_no_program_needs(call, request_):
     assert {call("ioctl", 3, bits | request_) for bits in (0, HIGH)} == {"ENOTTY"}
@@ -176,9 +185,13 @@ def test_ordinary_sockets_are_ordinary(call, family, options):
 @pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6])
 def test_of_the_internets_protocols_there_are_tcp_and_udp(call, family):
     for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
-        assert {call("socket", family, kind, high | known) for known in (0, TCP, UDP) for high in (0, HIGH)} == {"ALLOW"}
+        assert {call("socket", family, kind, high | known) for known in (0, TCP, UDP) for high in (0, HIGH)} == {
+            "ALLOW"
+        }
         others = (SCTP, UDP_LITE, MPTCP, ICMP, RAW)
-        assert {call("socket", family, kind, high | other) for other in others for high in (0, HIGH)} == {"EPROTONOSUPPORT"}
+        assert {call("socket", family, kind, high | other) for other in others for high in (0, HIGH)} == {
+            "EPROTONOSUPPORT"
+        }
 
 
 @pytest.mark.parametrize(
@@ -205,7 +218,9 @@ OPTIONS = {  # level, option
 @pytest.mark.parametrize("name", OPTIONS)
 def test_socket_options_that_keep_kernel_memory_or_change_the_protocol_are_not_known(call, name):
     level, option = OPTIONS[name]
-    assert {call("setsockopt", 3, one | level, other | option) for one in (0, HIGH) for other in (0, HIGH)} == {"ENOPROTOOPT"}
+    assert {call("setsockopt", 3, one | level, other | option) for one in (0, HIGH) for other in (0, HIGH)} == {
+        "ENOPROTOOPT"
+    }
 
 
 def test_ordinary_socket_options_are_ordinary(call):
