@@ -266,6 +266,8 @@ SOCKETS = [
     socket_of("a packet socket", 17, 3, 0x300, ROOT_OF_BOX, "EAFNOSUPPORT"),
     socket_of("a raw socket", 2, 3, 1, ROOT_OF_BOX, "EPERM"),
     socket_of("a raw IPv6 socket", 10, 3, 58, ROOT_OF_BOX, "EPERM"),
+    socket_of("a socket of a rare protocol", 2, 2, 136, FILTER, "EPROTONOSUPPORT"),
+    socket_of("a socket of another rare protocol, over IPv6", 10, 2, 136, FILTER, "EPROTONOSUPPORT"),
     socket_of("a socket to the hypervisor", 40, 1, 0, FILTER, "EAFNOSUPPORT"),
     socket_of("a socket of generic netlink", 16, 3, 16, FILTER, "EAFNOSUPPORT"),
     socket_of("a socket of the kernel's device events", 16, 3, 15, FILTER, "EAFNOSUPPORT"),

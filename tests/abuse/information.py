@@ -126,6 +126,13 @@ for port in ports:
 ]  # fmt: skip
 
 KERNEL = [
+    Attack(
+        "asks where on the machine's disk a library lies",
+        "import fcntl, struct\nwith open('/usr/lib/os-release', 'rb') as file:\n"
+        "    reach(fcntl.ioctl, file, 0xC020660B, struct.pack('=QQIIII', 0, 1 << 40, 0, 0, 0, 0) + bytes(64))",
+        ("terminal-takeover",),
+        "ENOTTY",
+    ),
     telling("finds anything in /proc but processes", "found = [name for name in os.listdir('/proc') if not name.isdigit() and name not in ('self', 'thread-self')]", FULL_PROC),
     *(
         opening(f"/proc/{path}", f"reads {what}", FULL_PROC)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Mapping
 from typing import Any
 
+from python_executor.sandboxes.native.seccomp import syscall_numbers
 from tests.abuse.attacks import Attack
 
 MEMORY_END = ("memory", 137)
@@ -505,4 +507,157 @@ print("ends")
     ),
 ]
 
-ATTACKS = [*PROCESSES, *MEMORY, *DISK, *DESCRIPTORS, *COUNTS, *PRIORITY, *OUTPUT, *AFTER_THE_END]
+# --- what no cgroup counts, or not all of it
+
+QUEUES = (
+    "quiet-sockets",
+    "socket-families",
+    "socket-options",
+    "socket-watch",
+    "own-filters",
+    "lock-watch",
+)  # one guard
+ERRORS = """
+import socket
+def queued(*, before=lambda each: None, cmsg=()):
+    'Whether something waits in the queue of errors of a socket that has sent to a port where nobody listens.'
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
+        other.bind(("127.0.0.1", 0))
+        one.connect(other.getsockname())
+        other.close()
+        before(one)
+        one.sendmsg([b"x" * 1400], cmsg)
+        try: one.recvmsg(2000, 2000, socket.MSG_ERRQUEUE)
+        except OSError as error: print(errno.errorcode[error.errno], flush=True)
+        else: print("REACHED", flush=True)
+"""
+KERNEL_MEMORY = [
+    Attack(
+        "fills the receive queues of netlink sockets",
+        """
+import socket, struct
+def fill():
+    with socket.socket(16, 3, 0) as route:
+        route.setblocking(False)
+        for _ in range(16): route.send(struct.pack("IHHII", 16, 0x7fff, 5, 1, 0))
+reach(fill)
+""",
+        without=QUEUES,
+        says="EAFNOSUPPORT",
+    ),
+    Attack(
+        "has the time stamps of what it sends queued",
+        f"{ERRORS}\nreach(lambda: queued(before=lambda each: each.setsockopt(1, 37, 2 | 16)))",
+        without=QUEUES,
+        says="ENOPROTOOPT",
+    ),
+    Attack(
+        "has the time stamp of a message queued, which no option asked for",
+        f"{ERRORS}\nqueued(cmsg=[(1, 37, (2).to_bytes(4, sys.byteorder))])",
+        without=QUEUES,
+        says="EAGAIN",
+    ),
+    Attack(
+        "has the errors of what it sends queued",
+        f"{ERRORS}\nqueued(before=lambda each: each.setsockopt(0, 11, 1))",
+        without=QUEUES,
+        says="EAGAIN",
+    ),
+    Attack(
+        "makes the buffers of a socket larger",
+        """
+import socket
+for option in (7, 8):
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as each:
+        size = each.getsockopt(1, option)
+        each.setsockopt(1, option, 4 << 20)
+        print("REACHED" if each.getsockopt(1, option) > size else "as before")
+""",
+        without=QUEUES,
+        says="as before\nas before",
+    ),
+    Attack(
+        "has a filter of a socket compiled",
+        """
+import socket, struct
+program = ctypes.create_string_buffer(struct.pack("=HBBI", 6, 0, 0, 0))
+reach(socket.socket(2, 2).setsockopt, 1, 26, struct.pack("@HxxxxxxQ", 1, ctypes.addressof(program)))
+""",
+        without=QUEUES,
+        says="ENOPROTOOPT",
+    ),
+    Attack(
+        "has a filter of its own calls compiled",
+        f"""
+import struct
+program = ctypes.create_string_buffer(struct.pack("=HBBI", 6, 0, 0, 0x7FFF0000))
+call({syscall_numbers(platform.machine())["seccomp"]}, 1, 0, struct.pack("@HxxxxxxQ", 1, ctypes.addressof(program)))
+""",
+        without=QUEUES,
+        says="EINVAL",
+    ),
+    Attack(
+        "opens thousands of sockets in many processes",
+        """
+import socket, time
+ready, tell = os.pipe()
+for _ in range(4):
+    if os.fork() == 0:
+        held = [socket.socket(socket.AF_UNIX) for _ in range(900)]
+        os.write(tell, b"x")
+        time.sleep(60)
+for _ in range(4): os.read(ready, 1)
+time.sleep(1)
+print("REACHED")
+os._exit(0)
+""",
+        without=QUEUES,
+        verdict=MEMORY_END,
+        config={"memory_mb": 256, "timeout_seconds": 20},
+    ),
+    Attack(
+        "fills the buffers of connections",
+        """
+import socket, time
+listener, held, filled = socket.create_server(("127.0.0.1", 0), backlog=1024), [], 0
+for _ in range(480):
+    held.append(socket.create_connection(listener.getsockname()))
+    held.append(listener.accept()[0])
+    for end in held[-2:]:
+        end.setblocking(False)
+        try:
+            while True: filled += end.send(bytes(1 << 16))
+        except BlockingIOError: pass
+time.sleep(1)
+print("REACHED" if filled > 32 << 20 else filled)
+""",
+        without=QUEUES,
+        verdict=MEMORY_END,
+        config={"memory_mb": 16, "timeout_seconds": 20},
+        twin_config={"memory_mb": 256, "timeout_seconds": 20},
+        needs_privilege=True,
+    ),
+    Attack(
+        "locks parts of files without end",
+        """
+import fcntl, struct, time
+files = [os.open(f"/tmp/{number}", os.O_CREAT | os.O_RDWR) for number in range(800)]
+for at in range(200):
+    for file in files: fcntl.fcntl(file, fcntl.F_SETLK, struct.pack("hhqqi", fcntl.F_WRLCK, 0, 2 * at, 1, 0))
+time.sleep(5)
+print("REACHED")
+""",
+        without=QUEUES,
+        verdict=MEMORY_END,
+        config={"memory_mb": 64, "timeout_seconds": 30},
+        needs_privilege=True,
+    ),
+    Attack(
+        "has others killed first where memory is short",
+        "reach(os.open, '/proc/self/oom_score_adj', os.O_WRONLY)",
+        without=("read-only-proc",),
+        says="EROFS",
+    ),
+]
+
+ATTACKS = [*KERNEL_MEMORY, *PROCESSES, *MEMORY, *DISK, *DESCRIPTORS, *COUNTS, *PRIORITY, *OUTPUT, *AFTER_THE_END]
