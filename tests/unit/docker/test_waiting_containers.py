@@ -93,3 +93,28 @@ def test_memory_is_short_below_a_tenth(tmp_path: Path, available: int, is_short:
     meminfo = tmp_path / "meminfo"
     meminfo.write_text(f"MemTotal: 1000 kB\nMemFree: 5 kB\nMemAvailable: {available} kB\nHugePages_Total: 0\n")
     assert machine.is_memory_short(meminfo) is is_short
+
+
+def test_one_look_that_fails_does_not_end_the_watch_nor_the_removals(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backend, "WATCH_INTERVAL", 0.005)
+    monkeypatch.setattr(machine, "is_memory_short", lambda: False)
+    removals = 0
+
+    async def main() -> bool:
+        watcher = make_backend()
+        watcher._pool(kind(1))
+        watcher._used.clear()  # so that each look raises KeyError
+
+        async def retry() -> None:
+            nonlocal removals
+            removals += 1
+
+        monkeypatch.setattr(watcher._connection, "retry_removals", retry)
+        watching = asyncio.create_task(watcher._watch())
+        await asyncio.sleep(0.2)
+        is_over = watching.done()
+        watching.cancel()
+        return is_over
+
+    assert not asyncio.run(main())
+    assert removals >= 3

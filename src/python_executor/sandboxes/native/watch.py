@@ -124,7 +124,7 @@ def members(pause_pidfds: Iterable[int]) -> dict[int, list[Path]]:
     by_namespace: dict[int, list[Path]] = {}
     for pidfd in pause_pidfds:
         with suppress(OSError):
-            found[pidfd] = by_namespace[namespace_of(pidfd)] = []
+            found[pidfd] = by_namespace.setdefault(namespace_of(pidfd), [])
     own = os.getuid()
     for process in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
