@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := $(shell find src python/src -name '*.py' -o -name '*.tsv') pyproject.toml python/pyproject.toml
 
-.PHONY: help run stop test test-all test-packages check bench soak lock clean
+.PHONY: help run stop test test-all test-packages check bench payers soak lock clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -36,6 +36,9 @@ bench: $(VENV)/installed-for-tests ## measure against bare `python main.py`, and
 	@$(BIN)/python benchmarks/boundaries.py
 	@$(BIN)/python benchmarks/packages.py
 	@[ $$(id -u) != 0 ] || $(BIN)/python benchmarks/images.py
+
+payers: $(VENV)/installed-for-tests ## attack memory and time in every known way and see who pays for it (root, ten minutes)
+	@$(BIN)/python benchmarks/who_pays.py
 
 soak: $(VENV)/installed-for-tests ## 50,000 mixed executions: is every answer right, does anything grow (root, ten minutes)
 	@$(BIN)/python benchmarks/soak.py

@@ -127,7 +127,7 @@ GROUPS: dict[str, Callable[[], None]] = {
     "sandbox": pytest("tests/sandbox"),
     "api": pytest(*TWO_FILES_AT_A_TIME, "tests/api"),
     "packages": pytest(*TWO_AT_A_TIME, "tests/packages"),
-    "abuse": pytest("tests/abuse"),
+    "abuse": pytest("tests/abuse", "-m", "not long"),
     "fuzz": pytest(*TWO_FILES_AT_A_TIME, "tests/fuzz"),
     "client": pytest("tests/client"),
     "client-versions": client_versions,
@@ -141,6 +141,8 @@ if os.geteuid() == 0:  # else it is what the other groups are
 LONG: dict[str, Callable[[], None]] = {  # need root
     "long fuzzing": lambda: run(PYTHON, *PYTEST, "tests/fuzz", env={"FUZZ_EXAMPLES": "10"}),
     "bombs": lambda: run(PYTHON, "scripts/bombs.py"),
+    "who pays": lambda: run(PYTHON, "benchmarks/who_pays.py"),
+    "who pays, all twins": lambda: run(PYTHON, *PYTEST, "-m", "long", "tests/abuse"),
     "servers killed in a build": lambda: run(
         PYTHON, *PYTEST, "tests/packages/test_killing.py", env={"KILL_ROUNDS": "30"}
     ),
