@@ -22,7 +22,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from random import Random
 
@@ -36,6 +36,7 @@ from soak_mix import KINDS, MAX_OUTPUT_MB, NETWORK
 from soak_readings import KEPT_SECONDS, STORE_MB, Reader, Reading, Values, generations, judge
 from soak_report import Soak, Tenth, print_tables, write_results
 
+from tests.support.prober import Prober
 from tests.support.server import ServerProcess
 
 TENTHS, WARM_UP = 10, 500
@@ -184,13 +185,14 @@ def soak(directory: Path, tenth: int) -> Soak:
     temporary = directory / "tmp"
     temporary.mkdir()
     mounts_before = mounts()
-    with server_in(directory, temporary) as server:
+    with server_in(directory, temporary) as server, ExitStack() as stack:
         assert server.process is not None
         pid, kinds, python = server.process.pid, kinds_for(server.url), pythons(server.url)
         with progress_of(WARM_UP, "warming up") as show:
             show_until_over(Play(server.url, make_deck(kinds, WARM_UP), 1), show)
         have_many_at_once(server.url)
-        reader = Reader(pid, directory / "data", temporary)
+        prober = stack.enter_context(closing(Prober(server.url, ["health"])))
+        reader = Reader(pid, prober, directory / "data", temporary)
         start, zygotes = at_rest(reader), generations(pid)[2]
         steady = Steady(server.url)
         mix = Play(server.url, make_deck(kinds, tenth), TENTHS)
@@ -199,6 +201,7 @@ def soak(directory: Path, tenth: int) -> Soak:
         seconds = time.monotonic() - mix.turns[0]
         took, wrong = steady.end()
         end = at_rest(reader, start)
+        stack.close()  # the prober, before the server ends
         faults = [] if generations(pid)[2] == zygotes else ["a zygote died, and another took its place"]
         faults += stop(server, reader, temporary, mounts_before)
     return Soak(

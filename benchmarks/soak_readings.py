@@ -18,6 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, linear_regression
 
+from tests.support.bill import Group, sockets, taken
+from tests.support.prober import Latency, Prober
+
 KEPT_SECONDS, STORE_MB = 5, 16  # that the server keeps finished executions: little, so that its store is full early
 FILLING_SECONDS = 20.0  # until it is, and what is made once has been made
 READINGS_MIN = 30  # under load, that make a slope worth judging
@@ -54,6 +57,11 @@ QUANTITIES = (
     Quantity("data directory", "MiB", STORE_MB / 2),  # SQLite's files never shrink: this is their high-water mark
     Quantity("temporary files", "MiB", 0.1, comes_back=True),
     Quantity("kernel memory (SUnreclaim + Percpu)", "MiB", 8),
+    Quantity("slab that can be reclaimed", "MiB", 64),  # names and inodes of files, until somebody needs the room
+    Quantity("buffers of TCP and UDP", "MiB", 8),
+    Quantity("sandboxes' cgroups, charged", "MiB", 16, comes_back=True),
+    Quantity("memory of sandboxes, and kernel's that nobody is charged for", "MiB", 32),
+    Quantity("delay of the event loop, p99", "ms", 10),
     Quantity("network namespaces (slab objects)", "", 32),
     Quantity("memory cgroups, dying ones too", "", 100),  # which caches of the kernel's hold for a while
 )
@@ -69,14 +77,17 @@ class Reading:
 
 
 class Reader:
-    """Reads all quantities. `pid` is the server's."""
+    """Reads all quantities. `pid` is the server's; the prober asks it for /health all the time."""
 
-    def __init__(self, pid: int, data: Path, temporary: Path) -> None:
+    def __init__(self, pid: int, prober: Prober, data: Path, temporary: Path) -> None:
         self._pid = pid
+        self._prober = prober
+        self._probes_seen = 0
         self._data = data
         self._temporary = temporary
         held = links(Path(f"/proc/{pid}/fd"))
         self.cgroups = [Path(path) for path in held if OWN_CGROUP.fullmatch(path)]  # that the server has locked
+        self._memory = Group(next(path for path in self.cgroups if (path / "memory.stat").exists()))
 
     def read(self) -> Values:
         """All quantities that this machine tells of, now."""
@@ -97,11 +108,21 @@ class Reader:
             size_of(self._data),
             size_of(self._temporary),
             kernel_memory(),
+            (number_after(Path("/proc/meminfo"), "SReclaimable:") or 0) / 1024,
+            sum(size for name, size in sockets().items() if name.endswith("buffers")) / MEBIBYTE,
+            self._memory.charged() / MEBIBYTE,
+            taken(self._memory) / MEBIBYTE,
+            self._loop_delay(),
             number_after(Path("/proc/slabinfo"), "net_namespace"),
             number_after(Path("/proc/cgroups"), r"memory\s+\d+"),
         ]
         named = zip((quantity.name for quantity in QUANTITIES), values, strict=True)
         return {name: value for name, value in named if value is not None}
+
+    def _loop_delay(self) -> float | None:
+        """Milliseconds that /health took since the last reading, at the 99th percentile; None without an answer."""
+        self._probes_seen, probes = self._prober.taken_since(self._probes_seen, "health")
+        return Latency.of(probes).p99 if probes else None
 
 
 def generations(root: int) -> list[list[int]]:

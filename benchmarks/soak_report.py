@@ -24,6 +24,7 @@ MEMORY = {  # the curves drawn, by label
     "server's RSS": "memory of the server (RSS)",
     "zygotes' RSS": "memory of the zygotes (RSS)",
     "kernel": "kernel memory (SUnreclaim + Percpu)",
+    "TCP and UDP": "buffers of TCP and UDP",
 }
 COUNTS = {
     "processes": "processes below the server",
@@ -187,8 +188,8 @@ def markdown(soak: Soak) -> str:
         f"readings taken under load, one every two seconds, from the second tenth to the last, with its standard "
         f"error. Flat: the slope less twice its error comes over the whole run to less than {SHARE:.0%} of the "
         "quantity or to what is noise for it (`benchmarks/soak_readings.py`), whichever is more, and what is countable "
-        "came back to where it was. Kernel memory, namespaces, memory cgroups and the machine's sockets are those of "
-        "the whole machine.",
+        "came back to where it was. Kernel memory, slab, buffers, namespaces, memory cgroups and the machine's sockets "
+        "are those of the whole machine; the loop's delay is what GET /health takes, in each two seconds.",
         "## Latency of a plain eval, beside all of this",
         markdown_table(latency_rows(soak)),
         "## Answers",
