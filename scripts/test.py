@@ -79,7 +79,13 @@ def ordinary_user() -> None:
     killed = (
         "tests/end_to_end/test_leftovers.py::test_a_server_that_is_killed_leaves_no_code_running_and_nothing_behind"
     )
-    abuse = ("-m", "not twin", "--ignore", "tests/abuse/test_api.py", "tests/abuse")  # what depends on privilege
+    abuse = (
+        "-m",
+        "not twin and not long",
+        "--ignore",
+        "tests/abuse/test_api.py",
+        "tests/abuse",
+    )  # what depends on privilege
     packages = ("tests/packages/test_what_works.py", "tests/packages/test_builds.py")
     paths = (*abuse, "tests/sandbox", "tests/api", *packages, killed)
     home = Path("/tmp/python-executor-ordinary-user")
