@@ -87,7 +87,7 @@ class _LongAnswer(Response):
         execution_id = self._without_output.execution_id
         if not self._flight.has_room(execution_id, self._size):
             self._execution = None  # what waits holds nothing
-        async with self._flight.hold(execution_id, self._size, connection.transport.abort, self._patience):
+        async with self._flight.hold(execution_id, self._size, connection.drop, self._patience):
             await self._send(self._execution or await self._again(execution_id), send)
 
     async def _again(self, execution_id: str) -> Execution:

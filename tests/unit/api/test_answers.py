@@ -46,7 +46,7 @@ class Connection:
     """A client's connection that takes all that it gets."""
 
     def __init__(self) -> None:
-        self.transport = Mock()
+        self.drop = Mock()
 
     async def while_connected(self, work: Coroutine[Any, Any, None]) -> None:
         await work

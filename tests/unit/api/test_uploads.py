@@ -11,6 +11,7 @@ from python_multipart import MultipartParser
 from python_multipart.exceptions import FormParserError
 
 from python_executor.api import uploads
+from python_executor.executions.holdings import Holdings
 from python_executor.model.errors import InvalidRequest
 from tests.support.api import Api, assert_error
 from tests.support.archives import header, tar_of
@@ -76,7 +77,7 @@ def test_a_form_has_a_hundred_parts_at_most(api: Api, service: FakeExecutions) -
 
 
 def test_a_form_of_many_parts_is_refused_at_the_first_that_is_too_many() -> None:
-    form = uploads._Form()
+    form = uploads._Form(Holdings(1 << 20, 1 << 20).hold(), None)
     parser = MultipartParser(BOUNDARY.encode(), form.callbacks())
     with pytest.raises(InvalidRequest, match="parts"):
         parser.write(multipart(*[("x", b"")] * 2000))
@@ -85,7 +86,7 @@ def test_a_form_of_many_parts_is_refused_at_the_first_that_is_too_many() -> None
 
 @pytest.mark.parametrize("headers", [b"X: y\r\n" * 1000, b"X: " + b"y" * 100_000], ids=["many", "long"])
 def test_the_headers_of_a_part_are_bounded(headers: bytes) -> None:
-    parser = MultipartParser(BOUNDARY.encode(), uploads._Form().callbacks())
+    parser = MultipartParser(BOUNDARY.encode(), uploads._Form(Holdings(1 << 20, 1 << 20).hold(), None).callbacks())
     with pytest.raises(FormParserError, match="Maximum header"):
         parser.write(b"--" + BOUNDARY.encode() + b"\r\n" + headers)
 
