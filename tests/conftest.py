@@ -65,12 +65,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 @pytest.fixture(scope="session")
 def engine() -> Iterator[Engine]:
     """A Docker Engine of the tests' own, where this machine lets one start."""
-    machine.need("docker")
-    with ExitStack() as stack:
-        try:
-            made = stack.enter_context(Engine())
-        except RuntimeError as problem:
-            machine.give_up("docker", str(problem))
+    with machine.engine_or_skip() as made:
         yield made
 
 

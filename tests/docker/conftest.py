@@ -7,8 +7,15 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support.engine import IMAGES, Engine
+from tests.support.machine import need
 
 from .serving import Served, serving
+
+
+@pytest.fixture(scope="session", autouse=True)
+def needs_docker() -> None:
+    """Nothing here means anything without."""
+    need("docker")
 
 
 @pytest.fixture(scope="session")

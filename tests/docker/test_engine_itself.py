@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.engine import IMAGES, Engine, has_gvisor
+from tests.support.machine import engine_or_skip
 
 USES = "import ctypes, hashlib, sqlite3, ssl, subprocess, sys, zoneinfo; zoneinfo.ZoneInfo('Pacific/Chatham'); " \
     "print(*sys.version_info[:2], subprocess.check_output(['sh', '-c', 'echo shell'], text=True).strip())"  # fmt: skip
@@ -17,7 +18,7 @@ USES = "import ctypes, hashlib, sqlite3, ssl, subprocess, sys, zoneinfo; zoneinf
 @pytest.fixture
 def own_engine() -> Iterator[Engine]:
     """One that a test may harm."""
-    with Engine() as made:
+    with engine_or_skip() as made:
         made.load("trapping:latest")
         yield made
 

@@ -15,6 +15,7 @@ import pytest
 
 from tests.support.api import assert_error
 from tests.support.engine import Engine
+from tests.support.machine import engine_or_skip
 from tests.support.server import ServerProcess
 
 from .serving import (
@@ -40,7 +41,7 @@ RECOVERY = 5.0  # seconds, in which a server is to find its engine again
 @pytest.fixture(scope="module")
 def own_engine() -> Iterator[Engine]:
     """One for the faults of this module."""
-    with Engine() as made:
+    with engine_or_skip() as made:
         made.load(IMAGE)
         yield made
         assert not our_containers(made)
@@ -204,7 +205,7 @@ def small_disk() -> Iterator[Path]:
 def test_a_full_disk_of_the_engines_fails_runs_as_ours_until_there_is_room_again(
     small_disk: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    with Engine(directory=small_disk / "engine") as engine:
+    with engine_or_skip(small_disk / "engine") as engine:
         engine.load(IMAGE)
         with serving(engine, tmp_path_factory.mktemp("server"), backend="auto", container_pool_max=0) as served:
             assert ending(run(served)) == WELL

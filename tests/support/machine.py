@@ -13,8 +13,10 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
+from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
@@ -45,6 +47,22 @@ def give_up(name: str, reason: str) -> NoReturn:
     if name in required():
         pytest.fail(f"{REQUIRES} has {name}, and this machine has not: {reason}", pytrace=False)
     pytest.skip(f"{name}: {reason}")
+
+
+@contextmanager
+def engine_or_skip(directory: Path | None = None) -> Iterator[engine.Engine]:
+    """Start a Docker Engine, in this directory if one is given; skip the test where none can start."""
+    need("docker")
+    made = engine.Engine(directory=directory)
+    try:
+        made.start()
+    except RuntimeError as problem:
+        made.close()
+        give_up("docker", str(problem))
+    try:
+        yield made
+    finally:
+        made.close()
 
 
 def required() -> frozenset[str]:
