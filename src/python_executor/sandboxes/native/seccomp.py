@@ -84,6 +84,7 @@ _PROTOCOLS = (
     6,
     17,
 )  # the type's own, TCP, UDP; SCTP, MPTCP, UDP-Lite and SMC have ways of their own into the kernel
+_SIOCETHTOOL = 0x8946  # psutil.net_if_stats() asks it of every interface, and takes no for an answer in one form only
 
 # What ordinary programs ask of sockets, by level. Each is one number in the kernel's headers.
 _SOCKET_OPTIONS: dict[int, tuple[int, ...]] = {
@@ -236,7 +237,8 @@ def conditions() -> dict[str, bytes]:
     """Code that ends in a return, for each conditional call."""
     no_strangers = _load(_argument(0)) + _and(_NAMESPACE_FLAGS | _CLONE_PARENT) + _if_equal(0, ALLOW) + DENY
     takeovers = _answer_each(_TERMINAL_TAKEOVER, DENY)
-    known_requests = _load(_argument(1)) + _answer_each(_IOCTLS, ALLOW) + takeovers + _fail(errno.ENOTTY)
+    unsupported = _if_equal(_SIOCETHTOOL, _fail(errno.EOPNOTSUPP))
+    known_requests = _load(_argument(1)) + _answer_each(_IOCTLS, ALLOW) + takeovers + unsupported + _fail(errno.ENOTTY)
     local_pairs = _load(_argument(0)) + _if_equal(_AF_UNIX, _LOCAL_TYPES) + _fail(errno.EAFNOSUPPORT)
     return {
         "clone": no_strangers,
