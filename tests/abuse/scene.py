@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from python_executor.sandboxes.native.cgroups import find_hierarchies
-from tests.abuse.payers import PRELUDE, Piece
+from tests.abuse.payers import SECONDS, Piece
 from tests.abuse.strangers import Stranger
 from tests.support.api import Api
 from tests.support.bill import MEBIBYTE, Bill, Family, Group, Meter
@@ -30,7 +30,7 @@ SETTINGS = {
     "memory_budget": MEMORY_BUDGET_MB,  # small, so that what is beyond it costs this machine little
     "default_memory_mb": 64,
 }
-ALONE_SECONDS, PATIENCE, SETTLE_SECONDS = 0.8, 30.0, 5.0
+ALONE_SECONDS, PATIENCE, SETTLE_SECONDS = 0.5, 30.0, 5.0
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ class Scene:
         """Run one attack to its end."""
         if isinstance(attack, Piece):
             with closing(Api(self._url)) as api:
-                body = {"code": PRELUDE + attack.code, "config": attack.limits}
+                body = {"code": attack.program(), "config": attack.limits}
                 return self._watch(lambda: api.post_eval(body), attack.memory_mb)
         return self._watch(lambda: self._let(attack), MEMORY_BUDGET_MB)
 
@@ -153,15 +153,19 @@ def naive_scene() -> Iterator[Scene]:
             yield scene
 
 
-def bare_bill(piece: Piece) -> Bill:
-    """The bill of a piece that runs in a guard with nothing else around it."""
+def bare_bill(piece: Piece, most: int | None = None) -> Bill:
+    """The bill of a piece that runs in a guard with nothing else around it; to its end, or until it has taken that."""
     enter = 'mount -t tmpfs none /mnt && cd /mnt && exec "$@"'
-    command = ("sh", "-c", enter, "sh", sys.executable, "-c", PRELUDE + piece.code)
+    program = piece.program(SECONDS if most is None else PATIENCE)
     with (
-        guard(*command, environment={}) as process,
+        guard("sh", "-c", enter, "sh", sys.executable, "-c", program, environment={}) as process,
         Meter(Group(_memory_group(process.pid))).watching() as bill,
     ):
-        process.wait(PATIENCE)
+        deadline = time.monotonic() + PATIENCE
+        while process.poll() is None and time.monotonic() < deadline:
+            if most is not None and bill.grew("taken") > most:
+                break
+            time.sleep(0.02)
     return bill
 
 

@@ -68,7 +68,7 @@ def trailers(url: str) -> None:
 
 def many_headers(url: str) -> None:
     """As many header fields as 60 kB have, on many connections."""
-    hold(url, 150, head(EVAL)[:-2] + b"a:\r\n" * 15_000)
+    hold(url, 250, head(EVAL)[:-2] + b"a:\r\n" * 15_000)
 
 
 def chunk_extensions(url: str) -> None:
@@ -256,14 +256,14 @@ def _work(attack: Callable[[str], None], url: str) -> None:
 
 
 STRANGERS = [
-    Stranger(trailers, "1", naive_mb=100),
-    Stranger(many_headers, "8", naive_mb=128),
+    Stranger(trailers, "1", naive_mb=80),
+    Stranger(many_headers, "8", naive_mb=80),
     Stranger(chunk_extensions),
     Stranger(small_chunks),
-    Stranger(half_bodies, naive_mb=128),
-    Stranger(many_objects, "7", naive_mb=128),
-    Stranger(unknown_lists, "7", naive_mb=128),
-    Stranger(unread_answers, "4", naive_mb=128),
+    Stranger(half_bodies, naive_mb=80),
+    Stranger(many_objects, "7", naive_mb=80),
+    Stranger(unknown_lists, "7", naive_mb=80),
+    Stranger(unread_answers, "4", naive_mb=80),
     Stranger(read_answers, "4"),
     Stranger(idle_connections, "11"),
     Stranger(pipelined),

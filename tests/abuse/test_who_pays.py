@@ -91,9 +91,12 @@ KNOWN = (  # MiB that it takes, and is charged
 @pytest.mark.twin
 @pytest.mark.parametrize(("piece", "takes", "charged"), KNOWN, ids=lambda value: str(value))
 def test_the_instrument_sees_what_is_known(piece: Piece, takes: int, charged: int) -> None:
-    bill = bare_bill(piece)
-    seen = (bill.mib("taken") - takes, bill.mib("charged") - charged)
-    assert all(-5 <= more <= 35 for more in seen), seen  # its Python has 10 MiB of its own
+    for _ in range(TRIES):
+        bill = bare_bill(piece)
+        seen = (bill.mib("taken") - takes, bill.mib("charged") - charged)
+        if is_right := all(-10 <= more <= 30 for more in seen):  # its Python has 10 MiB of its own
+            break
+    assert is_right, seen
 
 
 def those_with_twins(attacks: list[Any], least: str, at_once: tuple[str, ...]) -> list[Any]:
@@ -108,7 +111,8 @@ def those_with_twins(attacks: list[Any], least: str, at_once: tuple[str, ...]) -
 @pytest.mark.twin
 @pytest.mark.parametrize("piece", those_with_twins(PIECES, "bare_mb", CODE))
 def test_its_twin_without_a_sandbox_takes_more(piece: Piece) -> None:
-    assert bare_bill(piece).grew("taken") > piece.bare_mb * MEBIBYTE
+    wanted = piece.bare_mb * MEBIBYTE
+    assert bare_bill(piece, wanted).grew("taken") > wanted
 
 
 @pytest.mark.twin
