@@ -119,6 +119,9 @@ class Counted:
     def was_out_of_memory(self) -> bool:
         return False
 
+    def was_evicted(self) -> bool:
+        return False
+
 
 def looked_at(counted: Counted, sample: Usage | None = None) -> tuple[bool, str]:
     """Whether a running sandbox of 64 MiB was ended, and for what."""
