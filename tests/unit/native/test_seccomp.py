@@ -169,7 +169,9 @@ def test_ioctl_takes_over_no_terminal(call):
 )
 def test_no_ioctl_tells_of_the_machines_disks_or_reaches_what_no_program_needs(call, request_):
     assert {call("ioctl", 3, bits | request_) for bits in (0, HIGH)} == {"ENOTTY"}
-    assert {call("ioctl", 3, bits | SIOCETHTOOL) for bits in (0, HIGH)} == {errno.errorcode[errno.EOPNOTSUPP]}  # as loopback's driver says
+    assert {call("ioctl", 3, bits | SIOCETHTOOL) for bits in (0, HIGH)} == {
+        errno.errorcode[errno.EOPNOTSUPP]
+    }  # as loopback's driver says
 
 
 @pytest.mark.parametrize("family", [socket.AF_UNIX, socket.AF_INET, socket.AF_INET6])

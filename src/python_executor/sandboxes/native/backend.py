@@ -385,7 +385,7 @@ class NativeBackend:
         for sandbox in [sandbox for supply in self._all_supplies() for sandbox in supply.running()]:
             count = await asyncio.to_thread(lambda: watch.locks(sandbox.processes()))  # noqa: B023 - awaited here
             if count > FILE_LOCKS_MAX and sandbox.is_running:
-                sandbox.end_for_memory(f"{count} file locks were held, and {FILE_LOCKS_MAX} may be")
+                sandbox.end_for_memory(f"{count} file locks were held, the limit is {FILE_LOCKS_MAX}")
         await asyncio.sleep(1)  # others of the machine may hold many, and counting them is work
 
     def _do_aside(self, name: str, work: Coroutine[None, None, None]) -> None:

@@ -344,15 +344,18 @@ class NativeSandbox:
             self._sockets = watch.SocketMeter(self._pidfd)
         count, datagram = self._sockets.count()
         if count > SOCKETS_MAX:
-            self.end_for_memory(f"there were {count} sockets, whose memory is the machine's, and {SOCKETS_MAX} may be")
+            self.end_for_memory(f"{count} sockets were open, the limit is {SOCKETS_MAX}")
             return
         queued = self._sockets.queued_bytes() if datagram > UDP_SOCKETS_UNSEEN else 0
         if self._cgroup is not None:
             queued = max(queued, self._cgroup.uncounted_bytes())
             if queued > UNCOUNTED_MAX and queued + self._cgroup.memory_bytes() > self._memory_bytes + UNCOUNTED_MAX:
-                self.end_for_memory(f"{queued >> 20} MiB were in sockets, beside what its processes had")
+                self.end_for_memory(f"{queued >> 20} MiB were in sockets beside the rest, {self._within()}")
         elif queued > self._memory_bytes + UNCOUNTED_MAX:
-            self.end_for_memory(f"{queued >> 20} MiB were in sockets")
+            self.end_for_memory(f"{queued >> 20} MiB were in sockets, {self._within()}")
+
+    def _within(self) -> str:
+        return f"the limit for both is {self._memory_bytes >> 20} MiB (memory_mb)"
 
     def end_for_memory(self, over_what: str) -> None:
         """Kill it for what it has taken: more than its limit of memory, or, in words, of what."""
