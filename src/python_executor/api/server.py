@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING
 import structlog
 import uvicorn
 
-from ..settings import MEBIBYTE, Settings
+from ..settings import Settings
 from .app import create_app
 from .connections import Connections
 from .protocol import connection_factory
@@ -41,7 +41,7 @@ KEEP_ALIVE_SECONDS = 75
 ANSWER_SECONDS = 5  # that the last answers may take to reach their clients
 BACKLOG = 2048
 M_MMAP_THRESHOLD = -3  # of <malloc.h>
-LARGE_BLOCK_BYTES = MEBIBYTE
+LARGE_BLOCK_BYTES = 256 * 1024  # as output is kept
 UNSENT_BYTES = 128 * 1024  # of each answer, in the kernel
 STRANGERS = 1024  # connections, beyond those that executions can have; each may cost some 40 KiB
 FILES_OF_A_RUN = 16  # descriptors, with its cgroups

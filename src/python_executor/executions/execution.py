@@ -37,7 +37,7 @@ class Ending:
 
 KILLED = Ending(Status.KILLED, Termination.KILLED, 137)
 SHUT_DOWN = Ending(Status.FAILED, Termination.LOST, 125, "the server was shut down before the execution had finished")
-BLOCK_BYTES = 64 * 1024  # of output that are kept as one object
+BLOCK_BYTES = 256 * 1024  # of output that are kept as one object: large enough that freeing it gives memory back
 IMPORT_ERRORS = ("ModuleNotFoundError", "ImportError")
 OUR_FAILURE = Ending(
     Status.FAILED, Termination.ERROR, 125, "the server failed to run this; it was not the code's doing: try again"
@@ -85,20 +85,26 @@ class Output:
         self._room = limit
         self._blocks: list[bytes] = []
         self._last = bytearray()  # what is no whole block yet
+        self._shown: bytes | None = None  # the same, as long as nothing more has come
 
     def feed(self, data: bytes) -> None:
         """Keep what still fits and let go of the rest."""
         self.truncated = self.truncated or len(data) > self._room
         kept = data[: self._room]
         self._room -= len(kept)
+        if not kept:
+            return
         self._last += kept
+        self._shown = None
         if len(self._last) >= BLOCK_BYTES:
             self._blocks.append(bytes(self._last))
             self._last.clear()
 
     def snapshot(self) -> bytes | Blocks:
         """The bytes so far; costs no more than the last block, however many there are."""
-        last = bytes(self._last)
+        if self._shown is None:
+            self._shown = bytes(self._last)
+        last = self._shown
         return Blocks(*self._blocks, last) if self._blocks else last
 
 
