@@ -28,7 +28,7 @@ SPARES_MAX = 16
 SETTINGS = {  # below /proc/sys/net, each namespace's own; which there are depends on the kernel
     "core/tstamp_allow_data": "0",  # or any message could ask for a copy of itself in the queue of errors
     "core/optmem_max": "20480",  # bytes of options of one socket
-    "ipv4/tcp_rmem": "4096 65536 262144",  # bytes that wait in one connection: least, at first, most
+    "ipv4/tcp_rmem": "4096 32768 262144",  # bytes that wait in one connection: least, until it is read, most
     "ipv4/tcp_wmem": "4096 16384 262144",
     "ipv4/tcp_max_tw_buckets": "1024",  # connections that have ended
 }

@@ -211,7 +211,7 @@ OPTIONS = {  # level, option
     "SO_ATTACH_REUSEPORT_CBPF": (SOL_SOCKET, 51), "SO_ATTACH_REUSEPORT_EBPF": (SOL_SOCKET, 52), "SO_ZEROCOPY": (SOL_SOCKET, 60),
     "SO_TXTIME": (SOL_SOCKET, 61), "SO_MARK": (SOL_SOCKET, 36), "SO_MAX_PACING_RATE": (SOL_SOCKET, 47),
     "TCP_ULP": (TCP, 31), "TCP_MD5SIG": (TCP, 14), "TCP_AO_ADD_KEY": (TCP, 38), "TCP_REPAIR": (TCP, 19),
-    "TCP_FASTOPEN_KEY": (TCP, 33), "TCP_TX_DELAY": (TCP, 37), "UDP_ENCAP": (UDP, 100), "UDP_SEGMENT": (UDP, 103),
+    "TCP_FASTOPEN_KEY": (TCP, 33), "TCP_TX_DELAY": (TCP, 37), "UDP_CORK": (UDP, 1), "UDP_ENCAP": (UDP, 100), "UDP_SEGMENT": (UDP, 103),
     "UDP_GRO": (UDP, 104), "IP_OPTIONS": (IP, 4), "IP_MSFILTER": (IP, 41), "MCAST_JOIN_GROUP": (IP, 42),
     "IPT_SO_SET_REPLACE": (IP, 64), "IPV6_JOIN_GROUP": (IPV6, 20), "IPV6_FLOWLABEL_MGR": (IPV6, 32), "IPV6_HOPOPTS": (IPV6, 54),
     "TLS_TX": (SOL_TLS, 1), "a level that nobody knows": (300, 1),
@@ -243,6 +243,14 @@ def test_ordinary_socket_options_are_ordinary(call):
 def test_no_socket_has_larger_buffers_or_a_queue_of_errors_and_who_asks_is_not_told(call):
     ignored = ((SOL_SOCKET, 7), (SOL_SOCKET, 8), (SOL_SOCKET, 32), (SOL_SOCKET, 33), (IP, 11), (IPV6, 25))
     assert {call("setsockopt", 3, level, option) for level, option in ignored} == {"done"}
+
+
+def test_nothing_is_sent_piece_by_piece_through_a_datagram_that_the_kernel_keeps(call):
+    flags = {"sendto": 3, "sendmsg": 2, "sendmmsg": 3}
+    for name, index in flags.items():
+        before = (3,) * index
+        assert {call(name, *before, high | 0x8000 | 0x4000) for high in (0, HIGH)} == {"ENOTSUP"}  # the same number
+        assert {call(name, *before, other) for other in (0, 0x40, 0x4000, HIGH)} == {"ALLOW"}
 
 
 def test_code_compiles_no_filters_of_its_own_and_locks_only_what_its_processes_own(call):

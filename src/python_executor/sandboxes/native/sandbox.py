@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 READY_TIMEOUT = 10.0  # seconds; it takes two milliseconds
 DESTROY_TIMEOUT = 30.0  # seconds; it takes milliseconds, and whoever waits must not wait for ever
-SOCKETS_MAX = 2048  # of one sandbox; each may keep memory that no cgroup counts
+SOCKETS_MAX = 1024  # of one sandbox; each may keep some 40 KiB that no cgroup counts
 UDP_SOCKETS_UNSEEN = 64  # whose queues together are no more than what may be uncounted
 UNCOUNTED_MAX = 16 << 20  # bytes that may be in sockets beyond the limit of memory
 
