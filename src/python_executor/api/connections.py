@@ -18,7 +18,7 @@ from typing import Protocol, cast
 
 HEAD_READ_BYTES = 16 * 1024  # read at a time where each byte may be work: heads, chunked bodies
 BODY_READ_BYTES = 64 * 1024  # and where it is only copied
-TURN_SECONDS = 0.002  # of each turn of the event loop, for parsing what waits
+TURN_SECONDS = 0.001  # of each turn of the event loop, for parsing what waits
 READ_PATIENCE = 30.0  # seconds in which a client has to take at least a byte of its answer
 LOOK_SECONDS = 1.0  # between two looks at that
 BYTES_ACKED = slice(120, 128)  # of Linux's struct tcp_info

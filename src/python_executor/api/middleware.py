@@ -92,7 +92,8 @@ class BodyDrain:
 
         async def draining_send(message: Message) -> None:
             if message["type"] == "http.response.start" and CLOSE not in message["headers"]:
-                message = message if await body.drain() else {**message, "headers": [*message["headers"], CLOSE]}
+                is_read = scope["path"] not in OPEN_PATHS and await body.drain()  # nobody has shown a key there
+                message = message if is_read else {**message, "headers": [*message["headers"], CLOSE]}
             await send(message)
 
         await self._app(scope, body.receive, draining_send)

@@ -34,10 +34,12 @@ MAX_HEAD_BYTES = 16 * 1024  # Node's bound; twice the longest line that Apache a
 MAX_FIELDS = 100  # Apache's bound; a field costs some 150 bytes of ours beside its own
 FRAMING_BYTES = 16 * 1024  # of chunk lines and trailers: without a byte of body between, or beside their share
 FRAMING_SHARE = 8  # bytes of them for each byte of body: one that comes in chunks of one byte takes five
+PIECE_BYTES = 4 * 1024  # parsed at a time, where each byte may be work: at most a millisecond of it
 PATIENCE = 30.0  # seconds for a head, and between two looks at how far a body has come
 PACE = 1024  # bytes a second that a body has to come with
 LINGER_SECONDS = 5.0
 LINGER_BYTES = 16 * 1024 * 1024  # the largest JSON body: its client may not look for an answer before it has sent all
+LINGER_HEAD_BYTES = 1024 * 1024  # where it was no body that came
 WRITE_BUFFER_BYTES = 128 * 1024  # of answers in memory, before whoever makes them has to wait
 END_OF_HEAD = b"\r\n\r\n"
 CONNECTION = "python_executor.connection"  # a request's `Protocol` in its scope
@@ -128,7 +130,7 @@ class Protocol(HttpToolsProtocol):
 
     def _linger(self) -> None:
         """Read on for a while without looking at it: most clients send their whole request before they read."""
-        self._linger_bytes, self._pending = LINGER_BYTES, b""
+        self._linger_bytes, self._pending = LINGER_HEAD_BYTES if self._in_head else LINGER_BYTES, b""
         self._outlet.finish()
         self._client_has_gone()
         self._connections.end(self)
@@ -203,7 +205,7 @@ class Protocol(HttpToolsProtocol):
     def _parse_piece(self, data: bytes) -> bytes:
         """Parse up to the end of the head or the body (or a place where a chunked one may end), and return the rest."""
         if self._in_head or self._is_chunked:
-            end = self._empty_line(data)
+            end = self._empty_line(data[:PIECE_BYTES])
         else:
             end = min(len(data), self._body_left)
             self._body_left -= end

@@ -8,7 +8,7 @@ import re
 import socket
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 
 import pytest
 from starlette.responses import Response, StreamingResponse
@@ -19,6 +19,7 @@ from python_executor.api.protocol import FRAMING_BYTES, LINGER_BYTES, MAX_FIELDS
 from tests.support.api import Api
 from tests.support.archives import tar_of
 from tests.support.exchange import MULTIPART, Answer, connect, exchange, multipart, read_answer, request
+from tests.unit.api import fakes
 from tests.unit.api.fakes import FakeExecutions, serving, settings
 
 CHUNKED = {"Transfer-Encoding": "chunked", "Content-Type": "application/json"}
@@ -287,3 +288,55 @@ def test_who_makes_a_long_answer_waits_for_its_reader(monkeypatch: pytest.Monkey
     with answering(streaming(pieces), monkeypatch) as url, slow_reader(url):
         time.sleep(0.5)
         assert 1 <= made < 30  # of 64 KiB: what fits into our buffer and the kernel's
+
+
+# --- the event loop ---
+
+
+@pytest.fixture
+def beaten(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, list[float]]]:
+    """A server, and the seconds of processor time between a millisecond's beats of its event loop."""
+    gaps: list[float] = []
+
+    def new_event_loop() -> asyncio.AbstractEventLoop:
+        loop = server.new_event_loop()
+
+        def beat(before: float) -> None:
+            now = time.thread_time()  # what the machine does besides does not count
+            gaps.append(now - before)
+            loop.call_later(0.001, beat, now)
+
+        loop.call_later(0.001, lambda: beat(time.thread_time()))
+        return loop
+
+    monkeypatch.setattr(fakes, "new_event_loop", new_event_loop)
+    with serving(FakeExecutions(), settings()) as url:
+        exchange(url, request(url, "GET", "/health"))
+        yield url, gaps
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"GET /health HTTP/1.1\r\n\r\n" * 10_000,
+        b"GET /health HTTP/1.1\r\n" + b"a:\r\n" * 20_000,
+        b"POST /api/v1/eval HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n" + b"1\r\n \r\n" * 50_000,
+        b"POST /api/v1/eval HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n"
+        + b"a:\r\n" * 90_000,
+    ],
+    ids=["pipelined", "fields", "chunks", "trailers"],
+)
+def test_nothing_that_arrives_holds_the_event_loop(beaten: tuple[str, list[float]], sent: bytes) -> None:
+    url, gaps = beaten
+    with ExitStack() as stack:
+        attackers = [stack.enter_context(connect(url)) for _ in range(4)]
+        for attacker in attackers:
+            attacker.settimeout(0.3)
+        gaps.clear()
+        with suppress(OSError):
+            for attacker in attackers:
+                attacker.send(sent)
+        for _ in range(5):
+            assert exchange(url, request(url, "GET", "/health")).status == 200
+            time.sleep(0.1)
+        assert max(gaps) < 0.02

@@ -129,6 +129,14 @@ def test_the_body_of_a_refused_request_is_neither_parsed_nor_awaited(locked: Api
         assert exchange(locked.url, sent).status == 401
 
 
+def test_a_body_that_nobody_asked_for_is_not_awaited_from_strangers(locked: Api) -> None:
+    with connect(locked.url) as connection:
+        connection.settimeout(10)
+        connection.sendall(request(locked.url, "GET", "/health", length=1 << 30))
+        answer = read_answer(connection)
+        assert (answer.status, answer.headers["Connection"]) == (200, "close")
+
+
 def test_refused_keys_are_logged_but_a_flood_of_them_does_not_fill_the_log(locked: Api) -> None:
     with serving(FakeExecutions(), settings(api_key="s3cret")) as url, capture_logs() as logs:
         api = Api(url)
