@@ -46,13 +46,12 @@ def stuff(send, *arguments):
 """
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Piece:
     """Code and its limits."""
 
     name: str  # what it does, as a sentence's end
     code: str
-    kind: str = "memory"  # memory, left (what stays of it after its end), cpu
     row: str = ""  # of the list of known faults
     memory_mb: int = MEMORY_MB
     config: Mapping[str, Any] = field(default_factory=dict)
@@ -160,6 +159,7 @@ stay()""",
     Piece(
         "leaves data in connections that it never accepts",
         """
+END += 1
 def fill(held):
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
@@ -558,12 +558,15 @@ stay()""",
     Piece(
         "asks for names that are not there",
         """
-for number in range(60_000):
+END += 4
+child = os.fork()
+name = "/usr/lib/" + str(child).zfill(240)
+for number in range(40_000):
     if not going(): break
-    try: os.stat(f"/usr/lib/{number:0250}")
-    except OSError: pass""",
+    try: os.stat(name + str(number))
+    except OSError: pass
+if child: os.wait()""",
         row="12",
-        kind="left",
         memory_mb=512,
         bare_mb=0,
     ),
@@ -577,7 +580,6 @@ def fill(held):
     while going(): pass
 crowd(200, fill)
 stay()""",
-        kind="cpu",
         bare_mb=0,
     ),
     Piece(
@@ -587,7 +589,6 @@ def fill(held):
     while going(): pass
 crowd(4, fill)
 fill([])""",
-        kind="cpu",
         row="9",
         config={"cpu_shares": 262144},
         bare_mb=0,
@@ -599,7 +600,6 @@ def fill(held):
     while going(): os.write(1, b"x"); os.write(2, b"x")
 crowd(3, fill)
 fill([])""",
-        kind="cpu",
         bare_mb=0,
     ),
     Piece(
@@ -613,7 +613,6 @@ while going():
         while os.waitpid(-1, os.WNOHANG)[0]: pass
     except OSError: pass
 stay()""",
-        kind="cpu",
         bare_mb=0,
     ),
 ]

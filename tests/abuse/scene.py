@@ -14,7 +14,7 @@ from python_executor.sandboxes.native.cgroups import find_hierarchies
 from tests.abuse.payers import SECONDS, Piece
 from tests.abuse.strangers import Stranger
 from tests.support.api import Api
-from tests.support.bill import MEBIBYTE, Bill, Family, Group, Meter
+from tests.support.bill import MEBIBYTE, Bill, Family, Group, Meter, Values
 from tests.support.guarded import guard
 from tests.support.naive import naive_server
 from tests.support.prober import Latency, Probe, Prober
@@ -39,7 +39,7 @@ class Outcome:
 
     bill: Bill
     allowed_mb: int  # that may be taken of the machine, without the slack
-    left: int  # bytes still taken a moment after its end
+    left: int  # bytes still taken, or charged to its groups, a moment after its end
     loop: tuple[Latency, Latency]  # of /health: before it, and while it ran
     caller: tuple[Latency, Latency]  # of print(1), likewise
     wrong: int  # answers that the caller did not get
@@ -103,16 +103,25 @@ class Scene:
             began = time.monotonic()
             work()
             ended = time.monotonic()
-        wanted = bill.start["taken"] + SLACK_MB * MEBIBYTE
-        left = self._meter.settled("taken", wanted, SETTLE_SECONDS) - bill.start["taken"]
+        left = self._left(bill.start)
         seen = {kind: self._seen(kind, alone, began, ended) for kind in ("health", "eval")}
         wrong = sum(not probe.is_right for _, during in seen.values() for probe in during)
         return Outcome(bill, allowed_mb, left, _compared(*seen["health"]), _compared(*seen["eval"]), wrong)
 
+    def _left(self, start: Values) -> int:
+        """Return what is still taken, or charged to groups that may have gone, once it has had time to go."""
+        deadline = time.monotonic() + SETTLE_SECONDS
+        while True:
+            values = self._meter.read()
+            left = max(values[name] - start[name] for name in ("taken", "charged"))
+            if left <= SLACK_MB * MEBIBYTE or time.monotonic() > deadline:
+                return left
+            time.sleep(0.1)
+
     def _seen(self, kind: str, alone: float, began: float, ended: float) -> tuple[list[Probe], list[Probe]]:
         during = self._prober.probes(kind, began, ended)
-        before = [each for each in self._prober.probes(kind, alone, began) if each.answered < began]
-        return before, during
+        before = self._prober.probes(kind, alone, began)
+        return [each for each in before if each.answered < began] or before, during
 
 
 def _compared(before: list[Probe], during: list[Probe]) -> tuple[Latency, Latency]:
