@@ -21,7 +21,7 @@ from report import WIDTH, Table
 from rich.console import Console
 
 from tests.abuse.payers import PIECES, SECONDS, Piece
-from tests.abuse.scene import CALLER_MS, LOOP_MS, MEMORY_BUDGET_MB, SERVER_MB, SLACK_MB, Outcome, Scene, server_scene
+from tests.abuse.scene import CALLER_MS, LOOP_MS, MEMORY_BUDGET_MB, SERVER_MB, SLACK_MB, Outcome, server_scene
 from tests.abuse.strangers import STRANGERS, Stranger
 from tests.support.bill import MEBIBYTE, Meter
 
@@ -50,8 +50,6 @@ SENT_NOTES = (
     f"Bounds: {MEMORY_BUDGET_MB} (the memory budget of this server) + {SLACK_MB} taken, {SERVER_MB} of the server, "
     f"{CALLER_MS} ms; the loop held {LOOP_MS} ms longer than its p99 without the attack."
 )
-TRIES = 3
-
 Outcomes = dict[Piece | Stranger, Outcome]
 
 
@@ -63,15 +61,6 @@ def complaints(outcome: Outcome) -> list[str]:
     if outcome.loop_longer > LOOP_MS:
         found.append(f"loop +{outcome.loop_longer:.0f} ms")
     return found
-
-
-def play(scene: Scene, attack: Piece | Stranger) -> Outcome:
-    """The first outcome that nobody complains of, or the last."""
-    for _ in range(TRIES):
-        outcome = scene.play(attack)
-        if not complaints(outcome):
-            break
-    return outcome
 
 
 def cells(outcome: Outcome, *more: str) -> tuple[str, ...]:
@@ -105,7 +94,7 @@ def run(words: list[str]) -> tuple[Outcomes, int]:
         start = meter.read()["server"]
         for number, attack in enumerate(attacks, 1):
             print(f"{number} of {len(attacks)}: {attack.name}", file=sys.stderr, flush=True)
-            outcomes[attack] = play(scene, attack)
+            outcomes[attack] = scene.best(attack, complaints)
         return outcomes, rest(meter, start)
 
 

@@ -22,6 +22,7 @@ from tests.support.server import ServerProcess
 from tests.support.traces import cgroups
 
 SLACK_MB, SERVER_MB, CALLER_MS, LOOP_MS = 64, 100, 100, 20  # the promises
+TRIES = 3
 ONCE_MS = 1000  # that a single answer may come later where others use the machine, too
 MEMORY_BUDGET_MB, DESCRIPTORS = 1024, 2048
 SETTINGS = {
@@ -91,6 +92,19 @@ class Scene:
                 body = {"code": attack.program(), "config": attack.limits}
                 return self._watch(lambda: api.post_eval(body), attack.memory_mb)
         return self._watch(lambda: self._let(attack), MEMORY_BUDGET_MB)
+
+    def best(
+        self, attack: Piece | Stranger, complaints: Callable[[Outcome], list[str]] = Outcome.complaints
+    ) -> Outcome:
+        """The first outcome that nobody complains of, or the last, since the machine may be busy with something else.
+
+        The server's growth is no accident, and what it has kept once it need not take again: that is not tried again.
+        """
+        for _ in range(TRIES):
+            outcome = self.play(attack)
+            if not complaints(outcome) or outcome.bill.mib("server") > SERVER_MB:
+                break
+        return outcome
 
     def _let(self, stranger: Stranger) -> None:
         with stranger.at_work(self._url) as process:

@@ -14,11 +14,10 @@ from typing import Any
 import pytest
 
 from tests.abuse.payers import PIECES, Piece
-from tests.abuse.scene import SERVER_MB, Outcome, Scene, bare_bill, naive_scene, server_scene
+from tests.abuse.scene import SERVER_MB, TRIES, Scene, bare_bill, naive_scene, server_scene
 from tests.abuse.strangers import STRANGERS, Stranger
 from tests.support.bill import MEBIBYTE, Meter
 
-TRIES = 3
 CODE = (  # one of each kind of what the kernel allocates
     "has-netlink-answer-into-queues-that-nobody-reads",
     "collects-send-time-stamps-in-error-queues",
@@ -54,24 +53,15 @@ def scene(made: tuple[Scene, Meter, int]) -> Scene:
     return made[0]
 
 
-def best(scene: Scene, attack: Piece | Stranger) -> Outcome:
-    """The first outcome that keeps all promises, or the last."""
-    for _ in range(TRIES):
-        outcome = scene.play(attack)
-        if not outcome.complaints():
-            break
-    return outcome
-
-
 @pytest.mark.parametrize("name", CODE)
 def test_code_takes_no_more_than_it_was_given(name: str, scene: Scene) -> None:
-    outcome = best(scene, BY_NAME[name])
+    outcome = scene.best(BY_NAME[name])
     assert not outcome.complaints(), outcome.bill.where()
 
 
 @pytest.mark.parametrize("name", SENT)
 def test_a_stranger_makes_nobody_pay(name: str, scene: Scene) -> None:
-    outcome = best(scene, BY_NAME[name])
+    outcome = scene.best(BY_NAME[name])
     assert not outcome.complaints(), outcome.bill.where()
 
 
