@@ -28,6 +28,7 @@ from tests.support.packages import (
     wait_until_asked,
 )
 from tests.support.server import ServerProcess
+from tests.support.traces import within
 
 MEGABYTE = 1 << 20
 
@@ -128,15 +129,25 @@ def test_what_is_in_use_never_goes(index: FakeIndex, small: ServerProcess) -> No
     kept = Kept(small)
     for name in ("held_by_code", "held_a", "held_b", "held_c"):
         offer_megabyte(index, name)
-    code = "import time\nprint('begun', flush=True)\ntime.sleep(2)\nimport held_by_code\nprint(held_by_code.version)"
+    code = """
+import sys, time
+while True:
+    import held_by_code
+    print(held_by_code.version, flush=True)
+    del sys.modules["held_by_code"]
+    time.sleep(0.2)
+"""
     with closing(Api(small.url)) as api:
         execution_id = api.submit(code, requirements_txt="held_by_code")
-        api.until(execution_id, "stdout", "begun\n")
+        api.until(execution_id, "stdout", "held_by_code\n")
         for name in ("held_a", "held_b", "held_c"):
             use(api, name)
-        held_key = api.look(execution_id)["environment"]["key"]
-        assert held_key in kept.keys()  # noqa: SIM118 - no mapping
-        assert_worked(api.finished(execution_id), "begun\nheld_by_code\n")
+        seen = api.look(execution_id)
+        assert seen["environment"]["key"] in kept.keys()  # noqa: SIM118 - no mapping
+        assert within(30, lambda: len(api.look(execution_id)["stdout"]) > len(seen["stdout"]))
+        api.kill(execution_id)
+        result = api.finished(execution_id)
+        assert (result["termination"], result["stderr"]) == ("killed", "")
     kept.wait_for_leftovers_to_go()
 
 

@@ -79,7 +79,7 @@ class Api:
         assert result["finished_at"], f"still {result['status']}"
         return result
 
-    def until(self, execution_id: str, key: str, value: Any, seconds: float = 20.0) -> dict[str, Any]:
+    def until(self, execution_id: str, key: str, value: Any, seconds: float = 60.0) -> dict[str, Any]:
         """How it stands as soon as `key` has (or, for text, contains) that value."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
