@@ -42,7 +42,7 @@ class Served:
     def begin(self, code: Mapping[str, Content] | str = SLEEP, **metadata: Any) -> str:
         """Start code that says `up`, and wait until it has; its id."""
         execution_id = self.api.submit(code, **metadata)
-        self.api.until(execution_id, "stdout", "up")
+        self.api.until(execution_id, "stdout", "up\n")
         return execution_id
 
 
