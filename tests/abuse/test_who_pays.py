@@ -7,7 +7,6 @@ code runs bare in a memory cgroup, a stranger meets a server without bounds, and
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,6 +16,7 @@ from tests.abuse.payers import PIECES, Piece
 from tests.abuse.scene import SERVER_MB, TRIES, Scene, bare_bill, naive_scene, server_scene
 from tests.abuse.strangers import STRANGERS, Stranger
 from tests.support.bill import MEBIBYTE, Meter
+from tests.support.machine import need
 
 CODE = (  # one of each kind of what the kernel allocates
     "has-netlink-answer-into-queues-that-nobody-reads",
@@ -41,8 +41,7 @@ BY_NAME: dict[str, Piece | Stranger] = {str(attack): attack for attack in (*PIEC
 @pytest.fixture(scope="module")
 def made() -> Iterator[tuple[Scene, Meter, int]]:
     """A server and the caller beside, what looks at both, and the bytes that the server has at first."""
-    if os.geteuid() != 0:
-        pytest.skip("only root sees what the kernel has charged to other cgroups")
+    need("root", "cgroups")  # who else sees what the kernel has charged to other cgroups?
     with server_scene() as (scene, meter):
         yield scene, meter, meter.read()["server"]
 

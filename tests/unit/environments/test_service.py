@@ -110,6 +110,18 @@ def test_a_name_that_no_index_has_is_not_asked_for_again_for_a_while_and_the_oth
     asyncio.run(check())
 
 
+def test_a_name_that_appears_is_there_for_everybody_after_half_a_minute(tmp_path: Path) -> None:
+    async def check() -> None:
+        desk = Desk(tmp_path)
+        desk.failures["young"] = failure("young")
+        assert not (await desk.prepare(importing("young")))[0]
+        del desk.failures["young"]
+        desk.time = 31.0
+        assert (await desk.prepare(importing("young")))[0]
+
+    asyncio.run(check())
+
+
 def test_what_one_interpreter_cannot_have_another_may(tmp_path: Path) -> None:
     async def check() -> None:
         desk = Desk(tmp_path)
