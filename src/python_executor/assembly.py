@@ -161,6 +161,7 @@ def build(settings: Settings, *, store: Store | None = None) -> Executions:
         owner=f"{socket.gethostname()}-{os.getpid()}",
         environments=environments,
         admission=admission,
+        spool=settings.spool_dir if store is None else None,
     )
 
 

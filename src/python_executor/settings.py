@@ -247,6 +247,11 @@ class Settings(BaseSettings):
     )
 
     @property
+    def spool_dir(self) -> Path:
+        """The directory of what is too large for memory, for a while: uploads, and output."""
+        return self.data_dir / "spool"
+
+    @property
     def nameable_runtimes(self) -> tuple[str, ...]:
         """The runtimes that requests may name."""
         return tuple(dict.fromkeys(name for name in (self.runtime, *self.runtimes_allow) if name))

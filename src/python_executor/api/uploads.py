@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 MAX_METADATA_BYTES = 16 * MEBIBYTE
 SPOOL_BYTES = MEBIBYTE
 MAX_PARTS = 100  # each costs some 20 microseconds, and two are of use; the parser itself bounds a part's headers
-SPOOL = "spool"  # in the data directory
 SPOOL_LEFT = 60.0  # seconds after which a file that still has a name is nobody's
 log = structlog.get_logger(__name__)
 
@@ -72,7 +71,7 @@ def spool_of(settings: Settings) -> Path | None:
     A file there has no name, so it goes with the server. Where the file system can't do that it has one for a moment,
     and what a killed server left in that moment is removed.
     """
-    directory = settings.data_dir / SPOOL
+    directory = settings.spool_dir
     try:
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         for left in directory.iterdir():

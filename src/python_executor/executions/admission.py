@@ -12,8 +12,8 @@ PATIENCE they have to make way: nothing more is started that would take what it 
 can be expected to help. Who has run for longer than half of the time that it has waited may go on for long, and others
 are not held up for that: what does not fit beside those never stops anybody.
 
-No execution starts while more output waits for the store than we want in memory: code prints faster than disks write,
-and nobody waits for a record.
+No execution starts while more output waits for the store than we want to keep: code prints faster than disks write, and
+nobody waits for a record.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from contextlib import asynccontextmanager
 from ..environments.base import Work
 from ..model.errors import InvalidRequest, QueueFull
 
-BACKLOG_BYTES = 256 * 1024 * 1024  # output that may wait for the store before nothing more is started
+BACKLOG_BYTES = 64 * 1024 * 1024  # output that may wait for the store before nothing more is started
 PATIENCE = 10.0  # seconds that smaller ones may pass by one that does not fit
 LOOK_AGAIN = 1.0  # seconds after which time alone may have changed who may start
 

@@ -20,9 +20,10 @@ from datetime import datetime
 
 from ..model.environment import Environment
 from ..model.events import Event, Exited, Preparing, Raised, Result, Stderr, Stdout, Termination, Usage
-from ..model.execution import Blocks, Execution, Status
+from ..model.execution import Block, Blocks, Execution, Status
 from ..model.isolation import Isolation
 from ..model.spec import ExecutionSpec, Limits
+from .spool import Keep, keep_in_memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,10 +81,11 @@ def ended_by_itself(event: Exited, limits: Limits) -> Ending:
 class Output:
     """The first `limit` bytes of a stream, in blocks that snapshots share, however small the packets are."""
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, keep: Keep = keep_in_memory) -> None:
         self.truncated = False
         self._room = limit
-        self._blocks: list[bytes] = []
+        self._keep = keep
+        self._blocks: list[Block] = []
         self._last = bytearray()  # what is no whole block yet
         self._shown: bytes | None = None  # the same, as long as nothing more has come
 
@@ -97,7 +99,7 @@ class Output:
         self._last += kept
         self._shown = None
         if len(self._last) >= BLOCK_BYTES:
-            self._blocks.append(bytes(self._last))
+            self._blocks.append(self._keep(bytes(self._last)))
             self._last.clear()
 
     def snapshot(self) -> bytes | Blocks:
@@ -117,7 +119,14 @@ class LiveExecution:
     """One execution from its admission to its end: what it has said so far, and how it will end once that is known."""
 
     def __init__(
-        self, execution_id: str, owner: str, backend: str, spec: ExecutionSpec, created_at: datetime, max_output: int
+        self,
+        execution_id: str,
+        owner: str,
+        backend: str,
+        spec: ExecutionSpec,
+        created_at: datetime,
+        max_output: int,
+        keep: Keep = keep_in_memory,
     ) -> None:
         self.execution_id = execution_id
         self.limits = spec.limits
@@ -129,7 +138,7 @@ class LiveExecution:
         self._started_at: datetime | None = None
         self._python: str | None = None
         self._isolation: Isolation | None = None
-        self._stdout, self._stderr = Output(max_output), Output(max_output)
+        self._stdout, self._stderr = Output(max_output, keep), Output(max_output, keep)
         self._result: Result | None = None
         self._raised: Raised | None = None
         self._usage: Usage | None = None

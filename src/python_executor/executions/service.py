@@ -17,6 +17,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import TypeVar
 from weakref import WeakValueDictionary
 
@@ -35,6 +36,7 @@ from .admission import BACKLOG_BYTES, Admission, Ticket
 from .execution import KILLED, OUR_FAILURE, SHUT_DOWN, LiveExecution
 from .holdings import Hold, Holdings, files_of, memory_of
 from .lifecycle import KILL_PATIENCE, Lifecycle, close_content, describe
+from .spool import Spool
 
 T = TypeVar("T")
 CLOSE_PATIENCE = 2 * KILL_PATIENCE  # seconds for kills, destructions and records, once the grace is over
@@ -75,6 +77,7 @@ class Executions:
         now: Callable[[], datetime] = utc_now,
         environments: Environments = NO_ENVIRONMENTS,
         admission: Admission | None = None,  # where others share it
+        spool: Path | None = None,  # a directory for long output, which is else in memory
     ) -> None:
         self._backend = backend
         self._environments = environments
@@ -84,6 +87,7 @@ class Executions:
         self._now = now
         self._admission = admission or Admission(policy.max_concurrent, policy.memory_budget_mb, policy.queue_max)
         self.holdings = Holdings(policy.queue_max_bytes, policy.spool_max_bytes)
+        self._spool = Spool(spool)
         self._lives: dict[str, Lifecycle] = {}
         self._unrecorded: list[tuple[Execution, str | None]] = []  # final, not handed to the store yet; whose they are
         self._held: WeakValueDictionary[str, Execution] = WeakValueDictionary()  # final, and held by somebody
@@ -232,6 +236,7 @@ class Executions:
             await self._backend.close()
         finally:
             await self._store.close()
+            self._spool.close()
 
     def _accept(self, spec: ExecutionSpec, caller: str | None) -> tuple[Lifecycle, Coroutine[None, None, None]]:
         """A place in the queue and an id, and what drives it, to be run in any case. Raises a `Refusal`."""
@@ -247,7 +252,13 @@ class Executions:
             raise
         execution_id = f"exe_{uuid.uuid4()}"
         live = LiveExecution(
-            execution_id, self._owner, self._backend.name_of(spec), spec, self._now(), self._policy.max_output_bytes
+            execution_id,
+            self._owner,
+            self._backend.name_of(spec),
+            spec,
+            self._now(),
+            self._policy.max_output_bytes,
+            self._spool.keeper(),
         )
         life = Lifecycle(live, ticket, self._now, lambda final: self._finished(final, caller))
         self._lives[execution_id] = life

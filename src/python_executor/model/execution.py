@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from typing import Protocol
 
 from .environment import Environment
 from .events import Preparing, Termination, Usage
@@ -27,12 +28,19 @@ class Status(StrEnum):
         return self not in (Status.PENDING, Status.RUNNING)
 
 
+class Block(Protocol):
+    """Some of the bytes of an output, wherever they are."""
+
+    def __len__(self) -> int: ...
+    def __bytes__(self) -> bytes: ...
+
+
 class Blocks:
     """Bytes in several blocks, which all snapshots that show them share. Equal to the same bytes in one piece."""
 
     __slots__ = ("_size", "blocks")
 
-    def __init__(self, *blocks: bytes) -> None:
+    def __init__(self, *blocks: Block) -> None:
         self.blocks = blocks
         self._size = sum(map(len, blocks))
 
@@ -40,7 +48,7 @@ class Blocks:
         return self._size
 
     def __bytes__(self) -> bytes:
-        return b"".join(self.blocks)
+        return b"".join(map(bytes, self.blocks))
 
     def __eq__(self, other: object) -> bool:
         return bytes(self) == bytes(other) if isinstance(other, bytes | Blocks) else NotImplemented
@@ -54,7 +62,7 @@ class Blocks:
 
 def pieces(data: bytes | Blocks, size: int) -> Iterator[bytes]:
     """The bytes again in pieces of at most that size."""
-    for block in data.blocks if isinstance(data, Blocks) else (data,):
+    for block in map(bytes, data.blocks if isinstance(data, Blocks) else (data,)):
         for start in range(0, len(block), size):
             yield block[start : start + size]
 
