@@ -33,7 +33,7 @@ class Traces:
             self,
             namespaces=self.namespaces + 2 * count,  # of two boxes, where both kinds of requests come
             cgroups=self.cgroups + 4 * count,  # one in each tree
-            descriptors=self.descriptors + 10 * count,
+            descriptors=self.descriptors + 12 * count,
         )
 
 

@@ -44,7 +44,7 @@ M_MMAP_THRESHOLD = -3  # of <malloc.h>
 LARGE_BLOCK_BYTES = 256 * 1024  # as output is kept
 UNSENT_BYTES = 128 * 1024  # of each answer, in the kernel
 STRANGERS = 1024  # connections, beyond those that executions can have; each may cost some 40 KiB
-FILES_OF_A_RUN = 16  # descriptors, with its cgroups
+FILES_OF_A_RUN = 20  # descriptors, with its cgroups
 FILES_SPARED = 128  # for the store, uploads, an engine and package indexes
 
 
