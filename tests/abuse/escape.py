@@ -28,7 +28,7 @@ FILTER_CONDITIONS = CAPABILITIES = (
 FILES_OF_BOX = OLD_ROOT = ("nested-user-namespace", "old-root", "own-uid", "read-only-root")
 ROOT_OF_BOX = ("capabilities", "nested-user-namespace", "own-uid", "seccomp")
 ROOT_OF_GUARD = (*ROOT_OF_BOX, "box-user-namespace", "host-files", "host-paths", "processes-of-the-host",
-                 "proc-options", "read-only")  # fmt: skip
+                 "proc-options", "read-only", "read-only-proc")  # fmt: skip
 SETUID = ("box-user-namespace", "host-paths", "nested-user-namespace", "no-new-privileges-flag", "nosuid", "seccomp")
 
 CLONE_NEWNS, CLONE_NEWCGROUP, CLONE_NEWUTS, CLONE_NEWIPC = 0x20000, 0x2000000, 0x4000000, 0x8000000

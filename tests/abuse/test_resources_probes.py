@@ -117,10 +117,6 @@ PROBES = {  # code, what it says; each with the reason why there is no twin
         "print(libc.mlock(at(None, ctypes.c_size_t(32 << 20), 3, 0x22, -1, 0), 32 << 20))",
         "-1\n",
     ),
-    "makes itself the last that is killed for memory": (
-        "reach(os.write, os.open('/proc/self/oom_score_adj', os.O_WRONLY), b'-1000')",
-        "EACCES\n",
-    ),
     # A group of version 1 has no real-time budget unless it is given one.
     "becomes a real-time process": ("reach(os.sched_setscheduler, 0, os.SCHED_FIFO, os.sched_param(50))", "EPERM\n"),
     # Nothing to hold: what it makes takes no room.

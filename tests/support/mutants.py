@@ -198,7 +198,7 @@ MUTATIONS: dict[str, Mutation] = {
          (ENTRY, "        resource.setrlimit(resource.RLIMIT_NPROC, (boundaries.processes, boundaries.processes))\n", "")),
     ),
     "cgroup": Mutation("memory", ((ENTRY, "        join_cgroups(cgroups)\n", ""),)),
-    "open-files": Mutation("open-files", ((ENTRY, "        resource.setrlimit(resource.RLIMIT_NOFILE, (OPEN_FILES, OPEN_FILES))\n", ""),)),
+    "open-files": Mutation("open-files", ((ENTRY, "        resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))\n", ""),)),
     "disk": Mutation(
         "disk",
         ((ENTRY, '"size": str(size), ', ""),
@@ -211,7 +211,7 @@ MUTATIONS: dict[str, Mutation] = {
     "signal-queue": Mutation("", ((NATIVE_BOX, '    "RLIMIT_SIGPENDING": 1024,', '    "RLIMIT_SIGPENDING": 1 << 30,'),)),
     "terminals": Mutation("", ((ENTRY, ',max=64"', '"'),)),
     "inotify": Mutation("", ((BOX, '(("max_inotify_instances", 16), ("max_inotify_watches", 4096))', "()"),)),
-    "output-cap": Mutation("", ((EXECUTION, "        room = self._limit - len(self._kept)\n", "        room = 1 << 40\n"),)),
+    "output-cap": Mutation("", ((EXECUTION, "        self._room = limit\n", "        self._room = 1 << 40\n"),)),
     # --- how it ends, and what it may say of that
     "wall-clock": Mutation("", ((LIFECYCLE, "call_later(limits.timeout_seconds, lambda", "call_later(limits.timeout_seconds + 2, lambda"),)),
     "kill-at-the-end": Mutation(  # half a second later, and what it did until then is read

@@ -48,9 +48,7 @@ def enter(boundaries: Boundaries, uid: int, file_system: int, fds: List[int], pl
         kernel.drop_bounding_set()
         kernel.drop_capabilities()
         resource.setrlimit(resource.RLIMIT_NPROC, (boundaries.processes, boundaries.processes))
-        files = min(
-            OPEN_FILES, resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-        )  # more than was given to us we can't give
+        files = min(OPEN_FILES, resource.getrlimit(resource.RLIMIT_NOFILE)[1])  # nobody can give more than they have
         resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
         boundaries.seccomp.install()
     except (OSError, ValueError) as error:  # ValueError: a limit above its maximum
