@@ -28,6 +28,7 @@ from tests.support import machine  # noqa: E402
 
 PYTHON = Path(sys.executable)
 ORDINARY_USER = "65534"  # nobody
+WHAT_ROOT_HAS = {"cgroups", "docker", "gvisor", "podman", "root"}  # and it has not
 TWO_AT_A_TIME = ("--numprocesses", "2")
 TWO_FILES_AT_A_TIME = (*TWO_AT_A_TIME, "--dist", "loadfile")  # whose tests share a server, or a port
 PYTEST = ("-m", "pytest", "--quiet", "-p", "no:cacheprovider")
@@ -88,12 +89,14 @@ def ordinary_user() -> None:
     )  # what depends on privilege
     packages = ("tests/packages/test_what_works.py", "tests/packages/test_builds.py")
     paths = (*abuse, "tests/sandbox", "tests/api", *packages, killed)
+    possible = ",".join(sorted(machine.required() - WHAT_ROOT_HAS))
     home = Path("/tmp/python-executor-ordinary-user")
     home.mkdir(exist_ok=True)
     os.chmod(home, 0o777)
     try:
         run("unshare", "--mount", "sh", "-c", enter, ORDINARY_USER, relative, *PYTEST, *paths,
-            env={"HOME": str(home), "TMPDIR": str(home), "PYTHONDONTWRITEBYTECODE": "1"})  # fmt: skip
+            env={"HOME": str(home), "TMPDIR": str(home), "PYTHONDONTWRITEBYTECODE": "1",
+                 machine.REQUIRES: possible})  # fmt: skip
     finally:
         shutil.rmtree(home)
 
