@@ -80,13 +80,8 @@ def ordinary_user() -> None:
     killed = (
         "tests/end_to_end/test_leftovers.py::test_a_server_that_is_killed_leaves_no_code_running_and_nothing_behind"
     )
-    abuse = (
-        "-m",
-        "not twin and not long",
-        "--ignore",
-        "tests/abuse/test_api.py",
-        "tests/abuse",
-    )  # what depends on privilege
+    what_depends_on_privilege = "not twin and not long"
+    abuse = ("-m", what_depends_on_privilege, "--ignore", "tests/abuse/test_api.py", "tests/abuse")
     packages = ("tests/packages/test_what_works.py", "tests/packages/test_builds.py")
     paths = (*abuse, "tests/sandbox", "tests/api", *packages, killed)
     possible = ",".join(sorted(machine.required() - WHAT_ROOT_HAS))
