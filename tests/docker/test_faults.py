@@ -130,10 +130,19 @@ def test_a_process_1_that_somebody_kills_ends_it_as_our_failure(served: Served) 
     assert ending(served.api.finished(execution_id, 5)) == OURS
 
 
+def at_rest(engine: Engine) -> list[str]:
+    """Wait until what the last run left is gone and what waits for the next is up; return that."""
+    seen: list[list[str]] = []
+    for _ in range(40):
+        seen.append(sorted(our_containers(engine)))
+        if len(seen) > 4 and seen[-1] and all(each == seen[-1] for each in seen[-5:]):
+            return seen[-1]
+        time.sleep(0.5)
+    raise AssertionError(f"containers come and go: {seen[-5:]}")
+
+
 def test_waiting_containers_that_somebody_removes_are_not_used(served: Served) -> None:
-    time.sleep(0.5)  # until what the last run left is gone, and what waits for the next is there
-    waiting = our_containers(served.engine)
-    assert waiting
+    waiting = at_rest(served.engine)
     served.engine.run_cli("rm", "--force", *waiting)
     result = run(served)
     assert ending(result) == WELL, result["error"]

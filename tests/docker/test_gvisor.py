@@ -65,6 +65,7 @@ GVISORS_OWN = frozenset({
     "changes which memory node it gets",
     "takes the machine's contexts of asynchronous I/O",
     "offers a page to be merged",
+    "opens a socket of any other family",
     "opens a socket of the kernel's device events",
     "takes over a terminal by TIOCSTI",
     "takes over a terminal by TIOCLINUX",
