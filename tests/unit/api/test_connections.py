@@ -196,10 +196,13 @@ def test_descriptors_are_kept_for_what_runs() -> None:
     assert server.connections_max(given, 1 << 20, 6) == 1024 + 32 + 1000
     for files in (1100, 2048, 4096, 20_000):
         count = server.connections_max(given, files, 6)
-        runs = files - count - min(64 * 6 * 16, files // 2)  # what is left beside the pools
+        runs = files - count - min(64 * 6 * server.FILES_OF_A_RUN, files // 2)  # what is left beside the pools
         assert count == 2056 or count >= files // 8
-        assert runs >= 32 * 16 or count == files // 8
-    assert server.connections_max(settings(max_concurrent=4, pool_max=4), 1100, 1) == 1100 - 4 * 16 - 4 * 16 - 128
+        assert runs >= 32 * server.FILES_OF_A_RUN or count == files // 8
+    assert (
+        server.connections_max(settings(max_concurrent=4, pool_max=4), 1100, 1)
+        == 1100 - 2 * 4 * server.FILES_OF_A_RUN - 128
+    )
 
 
 # --- answers ---
