@@ -141,7 +141,7 @@ class Protocol(HttpToolsProtocol):
     # --- what arrives ---
 
     def reads_plain_body(self) -> bool:
-        """See `ReadingConnection.reads_plain_body`."""
+        """See `Connection.reads_plain_body`."""
         return self._body_left > HEAD_READ_BYTES or self._linger_bytes is not None
 
     def data_received(self, data: bytes) -> None:

@@ -12,6 +12,7 @@ import os
 import tempfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import structlog
@@ -53,7 +54,8 @@ class _Shelf:
 
     def keep(self, data: bytes) -> Block:
         block = _Block(data)
-        self._writer.submit(self._write, block)
+        with suppress(RuntimeError):  # it is closed: the server ends
+            self._writer.submit(self._write, block)
         return block
 
     def _write(self, block: _Block) -> None:

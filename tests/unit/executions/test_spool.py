@@ -98,6 +98,12 @@ def test_a_full_disk_loses_nothing(kept: Spool, monkeypatch: pytest.MonkeyPatch)
     assert isinstance(output.snapshot(), Blocks)
 
 
+def test_what_is_still_printed_while_the_server_ends_is_kept(kept: Spool) -> None:
+    keep = kept.keeper()
+    kept.close()
+    assert bytes(keep(LONG)) == LONG
+
+
 def test_without_a_directory_all_of_it_is_in_memory() -> None:
     kept = Spool(None)
     assert bytes(fill(kept).snapshot()) == LONG
