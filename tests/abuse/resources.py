@@ -13,7 +13,7 @@ MEMORY_END = ("memory", 137)
 SMALL = {"memory_mb": 48, "timeout_seconds": 20}
 LIMITS = (  # one guard for the twins of all: each attack is held by its own, as what it says shows
     "core-dumps", "disk", "inodes", "inotify", "memory", "message-queues", "open-files", "processes",
-    "signal-queue", "terminals",
+    "signal-queue", "socket-watch", "terminals",
 )  # fmt: skip
 ENDS = ("first-decision", "kill-at-the-end", "output-cap", "wall-clock")
 
