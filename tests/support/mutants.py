@@ -76,7 +76,11 @@ MUTATIONS: dict[str, Mutation] = {
          (NATIVE_BOX, "        self._identities.map(self._guardian.pid)\n", "")),
     ),
     # --- what it may ask of the kernel
-    "seccomp": Mutation("seccomp", ((ENTRY, "        boundaries.seccomp.install()\n", ""),)),
+    "seccomp": Mutation(
+        "seccomp",
+        ((ENTRY, "        boundaries.seccomp.install()\n", ""), (ZYGOTE, "    seccomp.install()\n", "")),
+    ),
+    "filter-of-the-sandbox": Mutation("seccomp", ((ENTRY, "        boundaries.seccomp.install()\n", ""),)),
     "clone-flags": Mutation("", ((SECCOMP, '        "clone": no_strangers,\n', '        "clone": ALLOW,\n'),)),
     "socket-families": Mutation("", ((SECCOMP, '        "socket": _sockets(),\n',
                                              '        "socket": ALLOW,\n'),)),
@@ -222,8 +226,7 @@ MUTATIONS: dict[str, Mutation] = {
     "exit-status": Mutation("", ((SANDBOX, "        code = os.waitstatus_to_exitcode(self._status)\n", "        code = 0\n"),)),
     "memory-verdict": Mutation(
         "",
-        ((SANDBOX, "        if self._over_memory or (self._cgroup is not None and self._cgroup.was_out_of_memory()):\n",
-          "        if False:\n"),
+        ((SANDBOX, "        if self._over_memory or verdict is Termination.MEMORY:\n", "        if False:\n"),
          (BACKEND, "        sandbox.check_memory(usage)", "        pass")),
     ),
     "first-decision": Mutation("", ((EXECUTION, "        if self.is_decided:\n            return False\n        self._ending", "        self._ending"),)),

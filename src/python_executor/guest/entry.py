@@ -25,7 +25,7 @@ class Boundaries(NamedTuple):
 
     inodes: int
     processes: int
-    seccomp: kernel.SeccompProgram
+    seccomp: kernel.SeccompProgram  # what the zygote's own still lets pass
 
     def tmpfs_options(self, size: int) -> dict[str, str]:
         """Options of the one file system that all writable directories of a sandbox are in."""

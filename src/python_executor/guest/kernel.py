@@ -192,7 +192,7 @@ def drop_capabilities() -> None:
 
 
 class SeccompProgram:
-    """A BPF program as the kernel takes it; built once, installed in every sandbox."""
+    """A BPF program as the kernel takes it."""
 
     def __init__(self, instructions: bytes) -> None:
         self._instructions = ctypes.create_string_buffer(instructions, len(instructions))

@@ -82,7 +82,7 @@ class Zygote:
         self.boundaries = entry.Boundaries(
             inodes=config["inodes"],
             processes=config["processes"],
-            seccomp=kernel.SeccompProgram(base64.b64decode(config["seccomp"])),
+            seccomp=kernel.SeccompProgram(base64.b64decode(config["seccomp"]["sandbox"])),
         )
         self.epoll = select.epoll()
         self.epoll.register(control, select.EPOLLIN)
@@ -303,7 +303,7 @@ class HeldBackHooks:
                 sys.modules[name].seed()
 
 
-def harden(limits: dict[str, int]) -> None:
+def harden(limits: dict[str, int], seccomp: kernel.SeccompProgram) -> None:
     """What all sandboxes inherit, so that none of them pays for it."""
     kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
     kernel.drop_bounding_set()
@@ -316,6 +316,7 @@ def harden(limits: dict[str, int]) -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))  # our own: four for each sandbox
     kernel.come_after_others()
     os.umask(0o022)
+    seccomp.install()
 
 
 def preload(control: socket.socket, names: list[str], *, is_lenient: bool) -> None:
@@ -338,7 +339,7 @@ def main() -> None:
     control.set_inheritable(False)
     os.set_inheritable(NETWORK_SETTINGS_FD, False)
     config = json.loads(control.recv(frames.PACKET_MAX * 4))
-    harden(config["rlimits"])
+    harden(config["rlimits"], kernel.SeccompProgram(base64.b64decode(config["seccomp"]["zygote"])))
     hooks = HeldBackHooks()
     with hooks:
         preload(control, config["preload"], is_lenient=True)

@@ -177,7 +177,10 @@ class Box:
             "rlimits": RLIMITS,
             "preload": self._preload,
             "environment": None if self.environment is None else self.environment.preload,
-            "seccomp": base64.b64encode(seccomp.program()).decode(),
+            "seccomp": {
+                "zygote": base64.b64encode(seccomp.zygote_program()).decode(),
+                "sandbox": base64.b64encode(seccomp.sandbox_program()).decode(),
+            },
         }
 
     async def make(self, cgroup: Cgroup | None, disk_bytes: int) -> NativeSandbox:

@@ -8,6 +8,10 @@ socket options and ioctls are allow-lists too: what is not listed fails as where
 Socket options and families that make the kernel keep memory which no cgroup counts are left out: netlink, time stamps
 and errors queued for a socket, filters, larger buffers.
 
+There are two programs, since the kernel compiles each where it is installed: the longer, the more of a run's time. The
+zygote installs the long one, once, and every fork inherits it; each sandbox takes from itself, with the short one, what
+the zygote needs to make sandboxes. Both together are the policy.
+
 Left out on purpose: mounts and new roots, namespaces, keyrings, bpf, perf, io_uring, userfaultfd, ptrace and reading
 other processes' memory, aio (its contexts are counted for the whole machine), huge pages, modules, kexec, swap, clocks,
 host names, file handles, quotas, fanotify, kernel logs.
@@ -18,6 +22,7 @@ from __future__ import annotations
 import errno
 import platform
 import struct
+from collections.abc import Mapping
 from importlib.resources import files
 
 _FILES = """
@@ -64,6 +69,10 @@ CONDITIONAL = frozenset(
     {"clone", "clone3", "fadvise64", "fcntl", "ioctl", "madvise", "memfd_create", "mmap", "personality", "prctl",
      "seccomp", "sendmmsg", "sendmsg", "sendto", "setsockopt", "shmget", "socket", "socketpair", "sync", "syncfs"}
 )  # fmt: skip  # looked at below
+MAKING = frozenset(
+    {"fsconfig", "fsmount", "fsopen", "fspick", "mount", "mount_setattr", "move_mount", "open_tree", "seccomp", "setns",
+     "umount2", "unshare"}
+)  # fmt: skip  # what makes a sandbox, beside one ioctl
 
 _NAMESPACE_FLAGS = 0x7E020000  # every CLONE_NEW* of clone(2)
 _CLONE_PARENT = 0x8000  # would make a child of the zygote, that nobody waits for
@@ -77,6 +86,7 @@ _AF_UNIX, _AF_INET, _AF_INET6 = 1, 2, 10
 _SOCK_STREAM, _SOCK_DGRAM, _SOCK_SEQPACKET, _SOCK_TYPE_MASK = 1, 2, 5, 0xF
 _PROTOCOLS = (0, 6, 17)  # the type's own, TCP, UDP; SCTP, MPTCP, UDP-Lite, SMC have ways of their own into the kernel
 _MSG_MORE = 0x8000  # keeps 64 KiB in a datagram socket that sends nothing, charged to nobody: a gigabyte a second
+_SIOCSIFFLAGS = 0x8914  # raises the loopback of a sandbox
 _SIOCETHTOOL = 0x8946  # psutil.net_if_stats() asks it of every interface, and takes no for an answer in one form only
 
 # What ordinary programs ask of sockets, by level. Each is one number in the kernel's headers.
@@ -264,17 +274,19 @@ def syscall_numbers(machine: str) -> dict[str, int]:
     return {row[0]: int(row[column]) for row in rows if row[column]}
 
 
-def _ranges(machine: str) -> list[tuple[int, bytes]]:
+def _policy(machine: str) -> dict[str, bytes]:
+    """What each call of code comes to, of those that the table knows."""
+    return {name: ALLOW if name in ALLOWED else DENY for name in syscall_numbers(machine)} | conditions()
+
+
+def _ranges(actions: Mapping[int, bytes], otherwise: bytes) -> list[tuple[int, bytes]]:
     """What happens from each number on, up to the next: sorted, without two neighbours alike."""
-    numbers = syscall_numbers(machine)
-    special = conditions()
-    actions = {number: special.get(name, ALLOW if name in ALLOWED else DENY) for name, number in numbers.items()}
-    ranges: list[tuple[int, bytes]] = [(0, actions.get(0, UNKNOWN))]
-    for number in range(1, max(actions) + 1):
-        action = actions.get(number, UNKNOWN)
+    ranges: list[tuple[int, bytes]] = [(0, actions.get(0, otherwise))]
+    for number in range(1, max(actions) + 2):
+        action = actions.get(number, otherwise)
         if action != ranges[-1][1]:
             ranges.append((number, action))
-    return [*ranges, (max(actions) + 1, UNKNOWN)]
+    return ranges
 
 
 def _tree(ranges: list[tuple[int, bytes]]) -> bytes:
@@ -284,7 +296,24 @@ def _tree(ranges: list[tuple[int, bytes]]) -> bytes:
     return _if_at_least(ranges[middle][0], _tree(ranges[middle:]), _tree(ranges[:middle]))
 
 
-def program(machine: str = platform.machine()) -> bytes:
+def _program(machine: str, actions: Mapping[str, bytes], otherwise: bytes) -> bytes:
     """The BPF program, as `struct sock_filter`s, for a machine as `uname -m` names it; KeyError where there is none."""
     wrong_architecture = _instruction(0x15, _AUDIT_ARCH[machine], 1, 0) + DENY
-    return _load(_ARCH) + wrong_architecture + _load(_NUMBER) + _tree(_ranges(machine))
+    numbers = syscall_numbers(machine)
+    by_number = {numbers[name]: action for name, action in actions.items() if name in numbers}
+    return _load(_ARCH) + wrong_architecture + _load(_NUMBER) + _tree(_ranges(by_number, otherwise))
+
+
+def zygote_program(machine: str = platform.machine()) -> bytes:
+    """What passes in a zygote: what code may call, and what makes a sandbox of a fork."""
+    policy = _policy(machine)
+    raises_loopback = _load(_argument(1)) + _if_equal(_SIOCSIFFLAGS, ALLOW)
+    making = {**dict.fromkeys(MAKING, ALLOW), "ioctl": raises_loopback + policy["ioctl"]}
+    return _program(machine, policy | making, UNKNOWN)
+
+
+def sandbox_program(machine: str = platform.machine()) -> bytes:
+    """What is taken away once a sandbox is made: the rest of the policy."""
+    policy = _policy(machine)
+    loopback_stays = _load(_argument(1)) + _if_equal(_SIOCSIFFLAGS, _fail(errno.ENOTTY)) + ALLOW
+    return _program(machine, {name: policy[name] for name in MAKING} | {"ioctl": loopback_stays}, ALLOW)
