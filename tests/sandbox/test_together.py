@@ -55,7 +55,7 @@ def test_a_neighbour_who_fills_the_memory_of_all_costs_nobody_a_verdict_on_his_o
 
 
 def test_its_twin_takes_any_kill_for_the_codes_own(narrow: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Cgroup, "was_out_of_memory", Cgroup._has_oom_kill)
+    monkeypatch.setattr(Cgroup, "_has_reached_limit", lambda _self: True)
     victim, other = beside(narrow, HOLDS_200_MIB % 0, LIMITS)
     assert Termination.MEMORY in (victim.termination, other.termination)
 

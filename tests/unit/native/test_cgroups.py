@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from python_executor.model.events import Usage
+from python_executor.model.events import Termination, Usage
 from python_executor.sandboxes.native import cgroups
 from python_executor.sandboxes.native.cgroups import PREFIX, Cgroup, CgroupTree, Hierarchy, sweep, weight_from_shares
 
@@ -199,10 +199,9 @@ def test_limits_may_be_raised_and_lowered_on_v1_with_swap_accounting(kernel):
 
 def test_a_kill_for_memory_counts_only_if_it_is_new(group, version, hierarchies):
     group.set_limits(memory_bytes=64 << 20, processes=256, cpu_shares=1024)
-    assert not group.was_out_of_memory()
+    assert group.verdict() is None
     happen(hierarchies, OOM_KILL[version], OWN_LIMIT[version])
-    assert group.was_out_of_memory()
-    assert not group.was_evicted()
+    assert group.verdict() is Termination.MEMORY
 
 
 OOM_KILL = {1: ("memory.oom_control", "oom_kill 3", "oom_kill 4"), 2: ("memory.events", "oom_kill 3", "oom_kill 4")}
@@ -219,15 +218,13 @@ def happen(hierarchies: list[Hierarchy], *changes: tuple[str, str, str]) -> None
 def test_a_kill_for_the_lack_of_memory_above_is_not_the_groups_own_doing(group, version, hierarchies):
     group.set_limits(memory_bytes=64 << 20, processes=256, cpu_shares=1024)
     happen(hierarchies, OOM_KILL[version])
-    assert group.was_evicted()
-    assert not group.was_out_of_memory()
+    assert group.verdict() is Termination.EVICTED
 
 
 def test_a_limit_that_was_reached_and_cost_nobody_his_life_is_no_verdict(group, version, hierarchies):
     group.set_limits(memory_bytes=64 << 20, processes=256, cpu_shares=1024)
     happen(hierarchies, OWN_LIMIT[version])
-    assert not group.was_evicted()
-    assert not group.was_out_of_memory()
+    assert group.verdict() is None
 
 
 def test_without_swap_accounting_and_local_events_the_own_limit_is_told_all_the_same(kernel, version, hierarchies):
@@ -236,9 +233,9 @@ def test_without_swap_accounting_and_local_events_the_own_limit_is_told_all_the_
     group.set_limits(memory_bytes=64 << 20, processes=256, cpu_shares=1024)
     others = {1: ("memory.max_usage_in_bytes", "4096", "67108864"), 2: ("memory.events", "oom 5", "oom 6")}
     happen(hierarchies, OOM_KILL[version])
-    assert group.was_evicted()
+    assert group.verdict() is Termination.EVICTED
     happen(hierarchies, others[version])
-    assert group.was_out_of_memory()
+    assert group.verdict() is Termination.MEMORY
 
 
 def test_usage_is_what_the_kernel_counted(group, version):
@@ -336,9 +333,9 @@ def test_a_group_that_is_used_again_shows_nothing_of_its_last_tenant(hierarchies
     first = used_group(tree, hierarchies, version)
     again = tree.acquire()
     assert again is first
-    assert not again.was_out_of_memory()
+    assert again.verdict() is None
     write_counters(hierarchies, {"memory.oom_control": "oom_kill 10\n", "memory.events": "oom_kill 10\n"})
-    assert again.was_evicted()  # the limit was reached by the last tenant, not by this one
+    assert again.verdict() is Termination.EVICTED  # the limit was reached by the last tenant, not by this one
     assert again.usage().cpu_ms == 0
     peak = {1: "memory.max_usage_in_bytes", 2: "memory.peak"}[version]
     assert "0096000" in texts_of(hierarchies, peak)  # of "7096000"; the kernel takes any number for "begin again"

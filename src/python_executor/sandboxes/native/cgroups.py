@@ -29,7 +29,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from ...model.events import Usage
+from ...model.events import Termination, Usage
 
 PREFIX = "python-executor-"
 SOCKET_BUFFERS_MAX = 16 << 20  # bytes; v1 counts them apart from the rest, v2 with it
@@ -193,16 +193,14 @@ class Cgroup:
         occupied = {path for path in self._directories if _processes(path)}
         return {name for name, path in self._by_controller.items() if path in occupied}
 
-    def was_out_of_memory(self) -> bool:
-        """Tell whether the kernel has killed a process of the group because the group had reached its own limit."""
-        return self._has_oom_kill() and self._has_reached_limit()
+    def verdict(self) -> Termination | None:
+        """Tell whether the kernel has killed a process of the group, and if so, for which limit of memory.
 
-    def was_evicted(self) -> bool:
-        """Tell whether the kernel has killed a process of the group for the lack of memory of a group above it."""
-        return self._has_oom_kill() and not self.was_out_of_memory()
-
-    def _has_oom_kill(self) -> bool:
-        return self._count_oom_kills() > self._oom_kills_before
+        `MEMORY` is that of the group itself, `EVICTED` that of a group above it.
+        """
+        if self._count_oom_kills() <= self._oom_kills_before:
+            return None
+        return Termination.MEMORY if self._has_reached_limit() else Termination.EVICTED
 
     def _remember_memory_events(self) -> None:
         """Count from here: what came before was another tenant's."""

@@ -333,9 +333,7 @@ class NativeSandbox:
             self._see(sample)
             if sample.memory_peak_bytes > self._memory_bytes:
                 self.end_for_memory("")
-        elif self._cgroup is not None and self._cgroup.was_out_of_memory():
-            self.end_for_memory("")
-        elif self._cgroup is not None and self._cgroup.was_evicted():
+        elif self._cgroup is not None and self._cgroup.verdict():
             self.kill()
         self._check_sockets()
 
@@ -365,9 +363,10 @@ class NativeSandbox:
     def _classify(self) -> Exited:
         """How it ended, from what the kernel and the zygote say first, and from the code's own word last."""
         usage = self._cgroup.usage() if self._cgroup is not None else self._usage_seen
-        if self._over_memory or (self._cgroup is not None and self._cgroup.was_out_of_memory()):
+        verdict = self._cgroup.verdict() if self._cgroup is not None else None
+        if self._over_memory or verdict is Termination.MEMORY:
             return Exited(128 + signal.SIGKILL, Termination.MEMORY, usage, self._over_what)
-        if self._cgroup is not None and self._cgroup.was_evicted():
+        if verdict is Termination.EVICTED:
             return Exited(128 + signal.SIGKILL, Termination.EVICTED, usage)
         if self._box_died:
             raise BackendError("the zygote has died, and its sandboxes with it")
