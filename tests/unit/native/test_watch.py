@@ -118,11 +118,8 @@ class Counted:
     def uncounted_bytes(self) -> int:
         return self._tcp
 
-    def was_out_of_memory(self) -> bool:
-        return False
-
-    def was_evicted(self) -> bool:
-        return False
+    def verdict(self) -> None:
+        return None
 
 
 def looked_at(counted: Counted, sample: Usage | None = None) -> tuple[bool, str]:

@@ -119,7 +119,7 @@ class Cgroup:
     def reset(self) -> bool:
         """Make it as good as new; False where that can't be."""
         try:
-            if _processes(self._by_controller["memory"]) or self.memory_bytes() > LEFT_CHARGED_MAX:
+            if self._has_processes() or self.memory_bytes() > LEFT_CHARGED_MAX:
                 return False
             # On v2 that holds for what is read through the same descriptor; before Linux 6.12 it is refused.
             os.pwrite(self._open("memory", self._peak), b"0", 0)
@@ -131,6 +131,10 @@ class Cgroup:
         except (OSError, ValueError):
             return False
         return True
+
+    def _has_processes(self) -> bool:
+        """Tell whether a process is in the group: by their count, which is cheap to ask, and by their list."""
+        return self._read("pids", "pids.current") != "0\n" and bool(_processes(self._by_controller["memory"]))
 
     def set_limits(self, *, memory_bytes: int, processes: int, cpu_shares: int, cpus: float | None = None) -> None:
         """Bound what the group may use, swap included; the CPU share is a weight, `cpus` a quota or None."""

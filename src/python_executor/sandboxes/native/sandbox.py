@@ -68,6 +68,7 @@ class NativeSandbox:
         self._failure: str | None = None
         self._box_died = False
         self._was_killed = False
+        self._was_signaled = False
         self._started = False
         self._status: int | None = None
         loop = asyncio.get_running_loop()
@@ -392,7 +393,8 @@ class NativeSandbox:
         self._kill()
 
     def _kill(self) -> None:
-        if not self._gone.done():
+        if not self._gone.done() and not self._was_signaled:
+            self._was_signaled = True  # once is enough
             with suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
 
