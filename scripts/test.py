@@ -32,6 +32,7 @@ WHAT_ROOT_HAS = {"cgroups", "docker", "gvisor", "podman", "root"}  # and it has 
 TWO_AT_A_TIME = ("--numprocesses", "2")
 TWO_FILES_AT_A_TIME = (*TWO_AT_A_TIME, "--dist", "loadfile")  # whose tests share a server, or a port
 PYTEST = ("-m", "pytest", "--quiet", "-p", "no:cacheprovider")
+MEASURING = tuple(f"tests/abuse/test_{name}.py" for name in ("loop", "resources_probes", "who_pays"))
 GUEST = ROOT / "src/python_executor/guest"
 NOT_RUN = os.memfd_create("not-run")  # where each run of pytest writes what it skipped, whoever's it is
 
@@ -73,34 +74,51 @@ def pytest(*paths: str) -> Callable[[], None]:
     return lambda: run(PYTHON, *PYTEST, *paths)
 
 
-def ordinary_user() -> None:
-    """The same promises for a server without privilege; the copy it sees is mounted where it may look."""
+def abuse() -> None:
+    """Attacks side by side; then those that measure the machine, with nothing beside them."""
+    run(
+        PYTHON,
+        *PYTEST,
+        *TWO_FILES_AT_A_TIME,
+        "-m",
+        "not long",
+        "tests/abuse",
+        *(f"--ignore={path}" for path in MEASURING),
+    )
+    run(PYTHON, *PYTEST, "-m", "not long", *MEASURING)
+
+
+def as_ordinary_user(*options: str) -> None:
+    """The same tests for a server without privilege; the copy it sees is mounted where it may look."""
     enter = 'mount --bind . /mnt && cd /mnt && exec setpriv --reuid $0 --regid $0 --clear-groups -- "$@"'
     relative = PYTHON.relative_to(ROOT)
-    killed = (
-        "tests/end_to_end/test_leftovers.py::test_a_server_that_is_killed_leaves_no_code_running_and_nothing_behind"
-    )
-    what_depends_on_privilege = "not twin and not long"
-    abuse = ("-m", what_depends_on_privilege, "--ignore", "tests/abuse/test_api.py", "tests/abuse")
-    packages = ("tests/packages/test_what_works.py", "tests/packages/test_builds.py")
-    paths = (*abuse, "tests/sandbox", "tests/api", *packages, killed)
     possible = ",".join(sorted(machine.required() - WHAT_ROOT_HAS))
     home = Path("/tmp/python-executor-ordinary-user")
     home.mkdir(exist_ok=True)
     os.chmod(home, 0o777)
     try:
-        run("unshare", "--mount", "sh", "-c", enter, ORDINARY_USER, relative, *PYTEST, *paths,
+        run("unshare", "--mount", "sh", "-c", enter, ORDINARY_USER, relative, *PYTEST, *TWO_FILES_AT_A_TIME, *options,
             env={"HOME": str(home), "TMPDIR": str(home), "PYTHONDONTWRITEBYTECODE": "1",
                  machine.REQUIRES: possible})  # fmt: skip
     finally:
         shutil.rmtree(home)
 
 
-def docker() -> None:
-    """The same promises in containers, then what is the container engine's alone."""
-    live = sorted(f"tests/client/{name}" for name in LIVE)
-    options = (*TWO_AT_A_TIME, "--backend", "docker", "-m", "not long")
-    run(PYTHON, *PYTEST, *options, "tests/docker", "tests/api", *live)
+def ordinary_user() -> None:
+    """What depends on privilege."""
+    killed = (
+        "tests/end_to_end/test_leftovers.py::test_a_server_that_is_killed_leaves_no_code_running_and_nothing_behind"
+    )
+    others = ("tests/abuse/test_api.py", WHAT_WORKS, *MEASURING)
+    abuse = ("-m", "not twin and not long", *(f"--ignore={path}" for path in others), "tests/abuse")
+    api = [path for path in API if path not in SETTLED_BEFORE]
+    packages = ("tests/packages/test_what_works.py", "tests/packages/test_builds.py")
+    as_ordinary_user(*abuse, "tests/sandbox", *api, *packages, killed)
+
+
+def in_containers(*options: str) -> None:
+    """The same tests where each execution is a container."""
+    run(PYTHON, *PYTEST, *TWO_FILES_AT_A_TIME, "--backend", "docker", *options)
 
 
 def client_versions() -> None:
@@ -123,21 +141,25 @@ def client_versions() -> None:
             *sorted(str(path) for path in tests.glob("test_*.py") if path.name not in LIVE))  # fmt: skip
 
 
+API = sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("tests/api/test_*.py"))
+SETTLED_BEFORE = [f"tests/api/test_{name}.py" for name in ("archives", "bad_input", "conventions", "public_clients")]
+RUNS = "tests/api/test_exec.py"
+WHAT_WORKS = "tests/sandbox/test_what_works.py"
 LIVE = {"test_live.py", "test_seed_examples.py"}  # need a server, run in the group `client`
 
 GROUPS: dict[str, Callable[[], None]] = {
     "checks": checks,
     "unit": pytest(*TWO_AT_A_TIME, "tests/unit"),
-    "sandbox": pytest("tests/sandbox"),
+    "sandbox": pytest(*TWO_FILES_AT_A_TIME, "tests/sandbox"),
     "api": pytest(*TWO_FILES_AT_A_TIME, "tests/api"),
-    "packages": pytest(*TWO_AT_A_TIME, "tests/packages"),
-    "abuse": pytest("tests/abuse", "-m", "not long"),
+    "packages": pytest(*TWO_AT_A_TIME, "-m", "not long", "tests/packages"),
+    "abuse": abuse,
     "fuzz": pytest(*TWO_FILES_AT_A_TIME, "tests/fuzz"),
     "client": pytest("tests/client"),
     "client-versions": client_versions,
-    "end-to-end": pytest(*TWO_FILES_AT_A_TIME, "tests/end_to_end"),
+    "end-to-end": pytest(*TWO_FILES_AT_A_TIME, "-m", "not long", "tests/end_to_end"),
     "network": pytest(*TWO_FILES_AT_A_TIME, "tests/network"),
-    "docker": docker,
+    "docker": lambda: in_containers("-m", "not long", "tests/docker", RUNS, "tests/client/test_live.py"),
 }
 if os.geteuid() == 0:  # else it is what the other groups are
     GROUPS["ordinary-user"] = ordinary_user
@@ -146,11 +168,15 @@ LONG: dict[str, Callable[[], None]] = {  # need root
     "long fuzzing": lambda: run(PYTHON, *PYTEST, "tests/fuzz", env={"FUZZ_EXAMPLES": "10"}),
     "bombs": lambda: run(PYTHON, "scripts/bombs.py"),
     "who pays": lambda: run(PYTHON, "benchmarks/who_pays.py"),
-    "who pays, all twins": lambda: run(PYTHON, *PYTEST, "-m", "long", "tests/abuse"),
+    "what takes long": lambda: run(PYTHON, *PYTEST, "-m", "long", "tests/abuse", "tests/packages", "tests/end_to_end"),
     "servers killed in a build": lambda: run(
         PYTHON, *PYTEST, "tests/packages/test_killing.py", env={"KILL_ROUNDS": "30"}
     ),
-    "containers, what takes long": lambda: run(PYTHON, *PYTEST, *TWO_AT_A_TIME, "-m", "long", "tests/docker"),
+    "ordinary user, the rest": lambda: as_ordinary_user(WHAT_WORKS, *SETTLED_BEFORE),
+    "containers, what takes long": lambda: in_containers("-m", "long", "tests/docker"),
+    "containers, the rest": lambda: in_containers(
+        *(path for path in API if path != RUNS), "tests/client/test_seed_examples.py"
+    ),
     "packages from the registry": lambda: run(PYTHON, "scripts/packages.py"),
     "mutations": lambda: run(PYTHON, "scripts/check-mutations"),
 }

@@ -83,7 +83,9 @@ def full(attacked_api: Api) -> Iterator[str]:
     attacked_api.kill(execution)
 
 
-@pytest.mark.parametrize("unit", [b"\0", b"\xff"], ids=["zeros", "what is no UTF-8"])
+@pytest.mark.parametrize(
+    "unit", [pytest.param(b"\0", id="zeros", marks=pytest.mark.long), pytest.param(b"\xff", id="what is no UTF-8")]
+)
 def test_an_answer_of_megabytes_holds_nobody_up(attacked_api: Api, unit: bytes) -> None:
     longest = longest_wait(
         attacked_api.url, lambda: [attacked_api.eval(FULL.format(unit=unit))["stderr"] for _ in range(2)]
@@ -103,14 +105,19 @@ def test_those_who_poll_what_prints_a_lot_hold_nobody_up(attacked_api: Api, full
     assert longest_wait(attacked_api.url, attack) < max(LONGEST, in_one_go(b"\x01") / 2)
 
 
-BODIES = {
-    "lists": b'{"code":"1","x":[' + b"[]," * (JSON_BYTES // 3) + b"[]]}",
-    "files": b'{"files":[' + b'{"name":"a"},' * (JSON_BYTES // 13) + b'{"name":"a"}]}',
-    "names": b'{"code":"1"' + b"".join(b',"x%d":0' % number for number in range(1_000_000)) + b"}",
-}
+LISTS = b'{"code":"1","x":[' + b"[]," * (JSON_BYTES // 3) + b"[]]}"
+FILES = b'{"files":[' + b'{"name":"a"},' * (JSON_BYTES // 13) + b'{"name":"a"}]}'
+NAMES = b'{"code":"1"' + b"".join(b',"x%d":0' % number for number in range(1_000_000)) + b"}"
 
 
-@pytest.mark.parametrize("body", BODIES.values(), ids=BODIES)
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param(LISTS, id="lists", marks=pytest.mark.long),
+        pytest.param(FILES, id="files", marks=pytest.mark.long),
+        pytest.param(NAMES, id="names"),
+    ],
+)
 def test_json_of_a_million_objects_holds_nobody_up_and_costs_no_memory(
     attacked: ServerProcess, attacked_api: Api, body: bytes
 ) -> None:

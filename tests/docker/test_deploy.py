@@ -24,6 +24,7 @@ import pytest
 from tests.support.api import Api
 from tests.support.engine import MERGED, TARBALL_SECONDS, Engine, Unpacked, _apt_options, mirror, tarball
 
+pytestmark = pytest.mark.long
 ROOT = Path(__file__).resolve().parent.parent.parent
 DEPLOY = ROOT / "deploy"
 MAX_MB = 190  # on top of the base

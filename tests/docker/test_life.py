@@ -14,7 +14,18 @@ import pytest
 from tests.support.api import Api
 from tests.support.engine import Engine
 
-from .serving import WELL, Served, container_of, ending, eventually, inspect, our_containers, processes_of, serving
+from .serving import (
+    WELL,
+    Served,
+    container_of,
+    ending,
+    eventually,
+    inspect,
+    long,
+    our_containers,
+    processes_of,
+    serving,
+)
 
 IMAGE = "python:3.11-slim"
 END_SECONDS = 1.0  # within which a container has ended that is killed, or whose time is up
@@ -86,7 +97,8 @@ def test_a_process_that_outlives_the_code_ends_with_it(containers: Served) -> No
 # --- what is left ---
 
 
-def test_a_hundred_executions_leave_nothing(engine: Engine, tmp_path: Path) -> None:
+@pytest.mark.parametrize("many", [20, pytest.param(100, marks=long)])
+def test_many_executions_leave_nothing(engine: Engine, tmp_path: Path, many: int) -> None:
     def traces() -> set[str]:
         lists = (("volume", "ls"), ("network", "ls", "--no-trunc"))
         return {f"{words[0]} {each}" for words in lists for each in engine.run_cli(*words, "--quiet").split()}
@@ -102,7 +114,7 @@ def test_a_hundred_executions_leave_nothing(engine: Engine, tmp_path: Path) -> N
             finally:
                 api.close()
 
-        assert list(pool.map(run, range(100))) == [f"{number}\n" for number in range(100)]
+        assert list(pool.map(run, range(many))) == [f"{number}\n" for number in range(many)]
         assert len(served.containers()) < 20  # what waits for more
     assert not served.containers()
     assert traces() <= before

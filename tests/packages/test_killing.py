@@ -18,7 +18,7 @@ from tests.support.index import FakeIndex
 from tests.support.packages import Kept, assert_worked, late, offer, packages_of, url_with_login
 from tests.support.server import ServerProcess
 
-ROUNDS = int(os.environ.get("KILL_ROUNDS", "10"))
+ROUNDS = int(os.environ.get("KILL_ROUNDS", "4"))
 LONGEST = 1.2  # seconds; a build takes about that long here
 SEED = 7
 FILES = 200

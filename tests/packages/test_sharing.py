@@ -273,13 +273,17 @@ def harm_record(environment: Path) -> None:
     harm_file(environment)
 
 
-HARMS = [harm_file, harm_bytecode, harm_by_removing, harm_by_emptying, harm_manifest, harm_config, harm_record]
+HARMS = [harm_bytecode, harm_by_emptying]
+MORE_HARMS = [harm_file, harm_by_removing, harm_manifest, harm_config, harm_record]
 
 
+@pytest.mark.parametrize(
+    "harms", [pytest.param(HARMS, id="a few"), pytest.param(MORE_HARMS, id="all others", marks=pytest.mark.long)]
+)
 def test_what_a_crash_of_the_machine_damaged_is_noticed_and_made_again(
-    own: Callable[..., Api], index: FakeIndex
+    own: Callable[..., Api], index: FakeIndex, harms: list[Callable[[Path], None]]
 ) -> None:
-    names = {harm.__name__: harm for harm in HARMS}
+    names = {harm.__name__: harm for harm in harms}
     code = (
         "import {0}_fragile, subprocess, sys\n"
         "print({0}_fragile.version, sys.prefix != sys.base_prefix, flush=True)\n"

@@ -18,7 +18,7 @@ from tests.support.packages import assert_worked, held, offer, url_with_login, w
 from tests.support.server import ServerProcess
 
 BUDGET_MB = 600
-HEAVY = 12  # uploads
+HEAVY = 6  # uploads
 INCOMPRESSIBLE = bytes(range(256)) * (200 << 12)  # 200 MiB; in a zip that stores it is what it is
 
 
