@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import ast
 import os
 import subprocess
 import sys
@@ -14,16 +14,16 @@ from ..model.spec import Interpreter
 
 OLDEST = (3, 9)
 _QUESTION = """
-import json, platform, sys, sysconfig
-print(json.dumps({
+import sys
+print({
     "implementation": sys.implementation.name,
-    "version": platform.python_version(),
+    "version": sys.version.split()[0],
     "final": sys.version_info.releaselevel == "final",
     "prefix": sys.base_prefix,
-    "free_threaded": bool(sysconfig.get_config_var("Py_GIL_DISABLED")),
+    "free_threaded": "t" in sys.abiflags,
     "bits": 64 if sys.maxsize > 2**32 else 32,
-}))
-"""
+})
+"""  # which takes half of the time that it takes with an import
 
 
 def find_interpreters() -> list[Interpreter]:
@@ -62,14 +62,23 @@ def _ask(executable: str) -> Interpreter | None:
     try:
         answer = subprocess.run(
             [executable, "-I", "-S", "-c", _QUESTION],
-            stdin=subprocess.DEVNULL, capture_output=True, timeout=10, check=True, env={},
+            stdin=subprocess.DEVNULL, capture_output=True, timeout=10, check=True, env={}, text=True,
         ).stdout  # fmt: skip
-        facts = json.loads(answer)
+        facts = ast.literal_eval(answer)
         is_wanted = facts["implementation"] == "cpython" and facts["final"] and facts["bits"] == 64
         if not is_wanted or facts["free_threaded"] or _parse(facts["version"])[:2] < OLDEST:
             return None
         return Interpreter(version=facts["version"], executable=executable, prefix=os.path.realpath(facts["prefix"]))
-    except (OSError, subprocess.SubprocessError, ValueError, LookupError, TypeError, AttributeError):
+    except (
+        OSError,
+        subprocess.SubprocessError,
+        SyntaxError,
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        MemoryError,
+    ):
         return None  # broken, or nothing that we know
 
 
