@@ -85,6 +85,9 @@ ENDINGS = {
     "asyncio": "import asyncio\nasync def f(): await asyncio.sleep(0.01); return 'async'\nprint(asyncio.run(f()))",
     "subprocess": "import subprocess, sys; print(subprocess.run([sys.executable, '-c', 'print(6 * 7)'], "
     "capture_output=True, text=True).stdout)",
+    "streams have no position": "import sys\nprint([s.seekable() for s in (sys.stdin, sys.stdout, sys.stderr)])\n"
+    "for s in (sys.stdout, sys.stderr): s.reconfigure(encoding='utf-8', errors='replace')\n"
+    "try: sys.stdout.tell()\nexcept OSError as e: print(type(e), e)\nprint('\\xe9')",
     "input at its end": "try:\n    input()\nexcept EOFError as e:\n    print('EOF', e)",
 }
 
@@ -93,7 +96,7 @@ def plain_python(interpreter: Interpreter, code: str, directory: Path) -> tuple[
     """The same code under the interpreter itself, its directory shown as /work."""
     (directory / "main.py").write_text(code)
     done = subprocess.run(
-        [interpreter.executable, "main.py"], cwd=directory, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+        [interpreter.executable, "main.py"], cwd=directory, input="", capture_output=True, text=True,
         env={"LANG": "C.UTF-8", "PATH": os.defpath, "HOME": str(directory)}, timeout=60,
     )  # fmt: skip
     code_seen = done.returncode if done.returncode >= 0 else 128 - done.returncode
@@ -115,7 +118,16 @@ def test_code_ends_as_with_plain_python(run: Run, tmp_path: Path, name: str) -> 
 
 @every_interpreter
 @pytest.mark.parametrize(
-    "name", ["exception", "recursion", "thread at the end", "atexit after exception", "finalizer", "fork"]
+    "name",
+    [
+        "exception",
+        "recursion",
+        "thread at the end",
+        "atexit after exception",
+        "finalizer",
+        "fork",
+        "streams have no position",
+    ],
 )
 def test_every_version_ends_as_with_plain_python(run: Run, tmp_path: Path, interpreter: Interpreter, name: str) -> None:
     expected = plain_python(interpreter, ENDINGS[name], tmp_path)

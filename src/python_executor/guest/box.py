@@ -75,7 +75,19 @@ def make_box(control: socket.socket, server_pid: int) -> None:
     control.set_inheritable(False)
     os.dup2(control.fileno(), 3)
     os.dup2(network_settings, 4)
+    give_pipes_as_streams(log=5)
     os.execve(plan["argv"][0], plan["argv"], plan["env"])
+
+
+def give_pipes_as_streams(log: int) -> None:
+    """Pipes as 0, 1 and 2, what was 2 as `log`: what the interpreter finds there at its start, each sandbox's believe.
+
+    They ask once whether there is a position to seek, and never again.
+    """
+    os.dup2(2, log)
+    read_end, write_end = os.pipe()
+    for target, end in enumerate((read_end, write_end, write_end)):
+        os.dup2(end, target)
 
 
 def receive_plan(control: socket.socket) -> dict[str, Any]:

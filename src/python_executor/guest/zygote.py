@@ -52,6 +52,7 @@ for name in ("entry", "environment", "frames", "intake", "kernel", "networks", "
 
 CONTROL_FD = 3
 NETWORK_SETTINGS_FD = 4
+LOG_FD = 5
 FDS_MAX = 16
 RESEEDED = ("random", "numpy.random")  # modules whose global generator must differ between sandboxes
 _exit = os._exit  # user code may replace the other
@@ -338,6 +339,9 @@ def main() -> None:
     control = socket.socket(fileno=CONTROL_FD)
     control.set_inheritable(False)
     os.set_inheritable(NETWORK_SETTINGS_FD, False)
+    for stream in (1, 2):
+        os.dup2(LOG_FD, stream)
+    os.close(LOG_FD)
     config = json.loads(control.recv(frames.PACKET_MAX * 4))
     harden(config["rlimits"], kernel.SeccompProgram(base64.b64decode(config["seccomp"]["zygote"])))
     hooks = HeldBackHooks()
