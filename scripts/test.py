@@ -143,7 +143,6 @@ def client_versions() -> None:
 
 API = sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("tests/api/test_*.py"))
 SETTLED_BEFORE = [f"tests/api/test_{name}.py" for name in ("archives", "bad_input", "conventions", "public_clients")]
-RUNS = "tests/api/test_exec.py"
 WHAT_WORKS = "tests/sandbox/test_what_works.py"
 LIVE = {"test_live.py", "test_seed_examples.py"}  # need a server, run in the group `client`
 
@@ -159,7 +158,7 @@ GROUPS: dict[str, Callable[[], None]] = {
     "client-versions": client_versions,
     "end-to-end": pytest(*TWO_FILES_AT_A_TIME, "-m", "not long", "tests/end_to_end"),
     "network": pytest(*TWO_FILES_AT_A_TIME, "tests/network"),
-    "docker": lambda: in_containers("-m", "not long", "tests/docker", RUNS, "tests/client/test_live.py"),
+    "docker": lambda: in_containers("-m", "not long", "tests/docker"),
 }
 if os.geteuid() == 0:  # else it is what the other groups are
     GROUPS["ordinary-user"] = ordinary_user
@@ -174,9 +173,7 @@ LONG: dict[str, Callable[[], None]] = {  # need root
     ),
     "ordinary user, the rest": lambda: as_ordinary_user(WHAT_WORKS, *SETTLED_BEFORE),
     "containers, what takes long": lambda: in_containers("-m", "long", "tests/docker"),
-    "containers, the rest": lambda: in_containers(
-        *(path for path in API if path != RUNS), "tests/client/test_seed_examples.py"
-    ),
+    "containers, the API": lambda: in_containers("tests/api", *(f"tests/client/{name}" for name in sorted(LIVE))),
     "packages from the registry": lambda: run(PYTHON, "scripts/packages.py"),
     "mutations": lambda: run(PYTHON, "scripts/check-mutations"),
 }

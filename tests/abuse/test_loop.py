@@ -93,6 +93,7 @@ def test_an_answer_of_megabytes_holds_nobody_up(attacked_api: Api, unit: bytes) 
     assert longest < max(LONGEST, in_one_go(unit) / 2)
 
 
+@pytest.mark.long
 def test_those_who_poll_what_prints_a_lot_hold_nobody_up(attacked_api: Api, full: str) -> None:
     def poll(_number: int) -> None:
         for _ in range(3):
@@ -143,6 +144,7 @@ def test_a_form_of_very_many_parts_holds_nobody_up(attacked_api: Api) -> None:
     assert longest_wait(attacked_api.url, attack) < LONGEST
 
 
+@pytest.mark.long
 def test_hundreds_who_do_not_read_a_large_answer_cost_next_to_no_memory(
     attacked: ServerProcess, attacked_api: Api, full: str
 ) -> None:
