@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
+import shlex
 import sys
 from pathlib import Path
 
@@ -42,7 +42,7 @@ def executable(path: Path, answer: str) -> Path:
 
 
 def says(**facts: object) -> str:
-    return f"echo '{json.dumps({**GOOD, **facts})}'"
+    return f"echo {shlex.quote(repr({**GOOD, **facts}))}"
 
 
 def versions(*names: str) -> list[str]:
