@@ -1,9 +1,9 @@
 """Runs the checks and the tests in groups, stops at the first that fails, prints minutes and what was not run.
 
 `python scripts/test.py [--only GROUP]`, with an interpreter into which both wheels are installed.
-As root, the groups that make sandboxes run a second time as an ordinary user, who has no cgroups and just one uid. What
-an API promises runs a second time in containers, on a Docker Engine of the tests' own. A test that needs what this
-machine lacks is skipped, unless CI_REQUIRES names it: `tests/support/machine.py`.
+As root, what depends on privilege runs a second time as an ordinary user, who has no cgroups and just one uid. `--long`
+runs the rest of it, and what an API promises once more in containers, on a Docker Engine of the tests' own. A test that
+needs what this machine lacks is skipped, unless CI_REQUIRES names it: `tests/support/machine.py`.
 """
 
 from __future__ import annotations

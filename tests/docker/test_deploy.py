@@ -112,7 +112,7 @@ def container(engine: Engine, image: str) -> Iterator[str]:
         "run", "--detach", "--name=server", *HARDENED, "--volume=data:/var/lib/python-executor",
         f"--volume={engine.socket}:/run/engine.sock", f"--group-add={group}",
         "--env=PYEXEC_DOCKER_SOCKET=/run/engine.sock", "--env=PYEXEC_HOST=127.0.0.1", f"--env=PYEXEC_PORT={port}",
-        f"--env=PYEXEC_API_KEY={KEY}", image,
+        f"--env=PYEXEC_API_KEY={KEY}", *(f"--env=PYEXEC_INDEX_URL={url}" for url in pip_index().values()), image,
     )  # fmt: skip
     yield f"http://127.0.0.1:{port}"
     engine.run_cli("rm", "--force", "--volumes", "server")
@@ -146,6 +146,11 @@ def test_the_image_is_small_and_its_user_is_not_root(engine: Engine, image: str)
 def test_interpreters_of_the_container_run_in_native_sandboxes(api: Api) -> None:
     result = api.eval("sum(range(10))", eval_last_expr=True)
     assert (result["result"], result["backend"]) == ("45", "native")
+
+
+def test_packages_are_installed_and_shown_to_code(api: Api) -> None:
+    result = api.eval("import six; print(six.__name__)", requirements_txt="six")
+    assert (result["stdout"], result["termination"]) == ("six\n", "exited"), result
 
 
 def test_an_image_runs_on_the_engine_whose_socket_it_was_given(api: Api) -> None:

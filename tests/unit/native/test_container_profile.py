@@ -12,7 +12,7 @@ from python_executor.sandboxes.native import seccomp
 ROOT = Path(__file__).resolve().parents[3]
 FILE = ROOT / "deploy/seccomp.json"
 _MAKES_SANDBOXES = """
-    fsconfig fsmount fsopen fspick mount mount_setattr move_mount pivot_root sethostname setns umount2 unshare
+    fsconfig fsmount fsopen fspick mount mount_setattr move_mount open_tree pivot_root sethostname setns umount2 unshare
 """
 MAKES_SANDBOXES = set(_MAKES_SANDBOXES.split())
 
