@@ -26,7 +26,7 @@ from contextlib import asynccontextmanager
 from ..environments.base import Work
 from ..model.errors import InvalidRequest, QueueFull
 
-BACKLOG_BYTES = 64 * 1024 * 1024  # output that may wait for the store before nothing more is started
+BACKLOG_BYTES = 64 * 1024 * 1024  # of output, by its price, that waits for the store before nothing more is started
 PATIENCE = 10.0  # seconds that smaller ones may pass by one that does not fit
 LOOK_AGAIN = 1.0  # seconds after which time alone may have changed who may start
 
@@ -157,7 +157,7 @@ class Admission:
 
     @property
     def backlog(self) -> int:
-        """Bytes of output that wait for the store."""
+        """The price of the output that waits for the store, in bytes."""
         return self._backlog
 
     def add_backlog(self, size: int) -> None:

@@ -36,7 +36,7 @@ from .admission import BACKLOG_BYTES, Admission, Ticket
 from .execution import KILLED, OUR_FAILURE, SHUT_DOWN, LiveExecution
 from .holdings import Hold, Holdings, files_of, memory_of
 from .lifecycle import KILL_PATIENCE, Lifecycle, close_content, describe
-from .spool import Spool
+from .spool import Spool, price_of
 
 T = TypeVar("T")
 CLOSE_PATIENCE = 2 * KILL_PATIENCE  # seconds for kills, destructions and records, once the grace is over
@@ -90,6 +90,7 @@ class Executions:
         self._spool = Spool(spool)
         self._lives: dict[str, Lifecycle] = {}
         self._unrecorded: list[tuple[Execution, str | None]] = []  # final, not handed to the store yet; whose they are
+        self._prices: dict[str, int] = {}  # of what is final and not recorded
         self._held: WeakValueDictionary[str, Execution] = WeakValueDictionary()  # final, and held by somebody
         self._reading = asyncio.Semaphore(READERS)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -277,7 +278,8 @@ class Executions:
 
     def _finished(self, final: Execution, caller: str | None) -> None:
         self._held[final.execution_id] = final
-        self._admission.add_backlog(final.output_bytes)
+        self._prices[final.execution_id] = price_of(final)
+        self._admission.add_backlog(self._prices[final.execution_id])
         if not self._unrecorded:
             asyncio.get_running_loop().call_later(RECORD_DELAY, self._record_waiting)
         self._unrecorded.append((final, caller))
@@ -305,9 +307,8 @@ class Executions:
 
     def _forget(self, execution_id: str) -> None:
         """Let go of a final execution: from now on the store alone has it, if anybody."""
-        life = self._lives.pop(execution_id, None)
-        if life and life.live.final:
-            self._admission.add_backlog(-life.live.final.output_bytes)
+        self._lives.pop(execution_id, None)
+        self._admission.add_backlog(-self._prices.pop(execution_id, 0))
 
     def _log_unrecorded(self, execution_id: str, failure: Exception) -> None:
         log.error("an execution could not be recorded", execution_id=execution_id, **describe(failure))

@@ -17,10 +17,23 @@ from pathlib import Path
 
 import structlog
 
-from ..model.execution import Block
+from ..model.execution import Block, Blocks, Execution
+
+DISK_SHARE = 16  # bytes on disk that count as one in memory
 
 log = structlog.get_logger()
 Keep = Callable[[bytes], Block]
+
+
+def price_of(execution: Execution) -> int:
+    """Return what its output takes now, in bytes of memory."""
+    outputs = (execution.stdout, execution.stderr)
+    blocks = (block for output in outputs for block in (output.blocks if isinstance(output, Blocks) else (output,)))
+    return sum(len(block) // DISK_SHARE if _is_on_disk(block) else len(block) for block in blocks)
+
+
+def _is_on_disk(block: Block) -> bool:
+    return isinstance(block, _Block) and block.is_on_disk
 
 
 def keep_in_memory(data: bytes) -> Block:
@@ -106,6 +119,10 @@ class _Block:
         self._at = file.append(self._data)
         self._file = file
         self._data = None
+
+    @property
+    def is_on_disk(self) -> bool:
+        return self._data is None
 
     def __len__(self) -> int:
         return self._size

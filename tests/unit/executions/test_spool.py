@@ -6,15 +6,17 @@ import errno
 import os
 import threading
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from python_executor.executions import spool
 from python_executor.executions.execution import BLOCK_BYTES, Output
-from python_executor.executions.spool import Spool
-from python_executor.model.execution import Blocks
+from python_executor.executions.spool import Spool, price_of
+from python_executor.model.execution import Blocks, Execution, Status
 
+BEGINNING = datetime(2026, 11, 30, tzinfo=UTC)
 LONG = os.urandom(BLOCK_BYTES) * 3 + b"end"
 
 
@@ -102,6 +104,19 @@ def test_what_is_still_printed_while_the_server_ends_is_kept(kept: Spool) -> Non
     keep = kept.keeper()
     kept.close()
     assert bytes(keep(LONG)) == LONG
+
+
+def test_what_is_on_disk_hardly_counts_as_waiting_for_the_store(kept: Spool) -> None:
+    held = threading.Event()
+    kept._writer.submit(held.wait, 10)
+    output = fill(kept)
+    shown = Execution(
+        execution_id="", owner="", status=Status.COMPLETED, created_at=BEGINNING, stdout=output.snapshot(), stderr=b"x"
+    )
+    assert price_of(shown) == len(LONG) + 1
+    held.set()
+    written(kept)
+    assert price_of(shown) <= len(LONG) // spool.DISK_SHARE + BLOCK_BYTES  # the last block is not full yet
 
 
 def test_without_a_directory_all_of_it_is_in_memory() -> None:
