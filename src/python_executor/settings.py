@@ -220,10 +220,10 @@ class Settings(BaseSettings):
     )
     queue_max: int = Field(1000, ge=0, description="Executions that may wait; one more is a 429.")
     queue_max_mb: int = Field(
-        default_factory=lambda: min(96, max(32, machine_memory_mb() // 16)),
+        default_factory=lambda: min(64, max(32, machine_memory_mb() // 16)),
         ge=32,
         description="MiB of memory for requests that are received, wait or run (their input, small files); beyond, one "
-        "of more than 64 KiB is a 429 (default: a sixteenth of the machine's, 32 to 96).",
+        "of more than 64 KiB is a 429 (default: a sixteenth of the machine's, 32 to 64).",
     )
     spool_max_mb: int = Field(
         4096, ge=128, description="MiB of disk for their archives, in the data directory; beyond, one more is a 429."

@@ -2,9 +2,9 @@
 
 A parser makes of 15 MB of `[],[],…` half a gigabyte of objects, and holds the interpreter's lock meanwhile, even where
 the field is one that nobody reads. Only two fields may be long: `stdin` and `requirements_txt`. So the text is walked
-through in steps (see `turns`) that count what would become an object, and the values of those two are decoded on the
-way and replaced by "". What remains is bounded in bytes and in objects before the parser sees it, and the parser alone
-says whether it is right: a string cut out of JSON leaves JSON exactly where it was JSON.
+through in steps (see `turns`) that count what would become an object, and the values of those two are taken out of it
+on the way, decoded, and replaced by "". What remains is bounded in bytes and in objects before the parser sees it, and
+the parser alone says whether it is right: a string cut out of JSON leaves JSON exactly where it was JSON.
 """
 
 from __future__ import annotations
@@ -37,12 +37,11 @@ _decoder = getincrementaldecoder("utf-8")
 class Folding:
     """One text. Take all `steps`, then `parse`."""
 
-    def __init__(self, text: bytes | bytearray, what: str) -> None:
-        self._text = text
+    def __init__(self, text: bytearray, what: str) -> None:
+        self._text = text  # what is left of it, from the newest value on that was cut out
         self._what = what
-        self._rest: list[bytes | bytearray] = []  # what was left of the text so far
-        self._kept = 0  # where that ends
-        self._cut_bytes = 0
+        self._gone = 0  # bytes that stood before it
+        self._rest: list[bytearray] = []  # what stood before and between such values
         self._long: dict[str, list[bytes]] = {}  # values of LONG_FIELDS, in pieces of UTF-8
         self._marks = 0
         self._depth = 0
@@ -51,8 +50,8 @@ class Folding:
 
     def steps(self) -> Iterator[int]:
         """Walk through the text; yields how far it is. Raises `TooLarge` and `InvalidRequest`."""
-        at, length = 0, len(self._text)
-        while at < length:
+        at = 0
+        while at < len(self._text):
             stop = at + STEP_BYTES
             for _ in range(STEP_MARKS):
                 mark = _MARK.search(self._text, at, stop)
@@ -65,8 +64,8 @@ class Folding:
                     at = yield from self._pass_string(at)
                 else:
                     self._see(mark[0])
-            yield at
-        if length - self._cut_bytes > MAX_REST_BYTES:
+            yield self._gone + at
+        if sum(map(len, self._rest)) + len(self._text) > MAX_REST_BYTES:
             raise TooLarge(
                 f"{self._what} has more than {MAX_REST_BYTES} bytes besides stdin and requirements_txt: "
                 "send files in an archive to /api/v1/exec/sync, and data in stdin."
@@ -74,9 +73,10 @@ class Folding:
 
     def parse(self, model: type[AnyBody]) -> tuple[AnyBody, bytes | None]:
         """The body, and its standard input where that is a long one. For a thread: it may take some milliseconds."""
-        rest = b"".join((*self._rest, self._text[self._kept :])) if self._rest else self._text
+        rest = b"".join((*self._rest, self._text)) if self._rest else self._text
         body = parse(model, rest, self._what)
         long = {name: b"".join(pieces) for name, pieces in self._long.items()}
+        self._long.clear()
         stdin = long.pop("stdin", None)
         return body.model_copy(update={name: value.decode() for name, value in long.items()}), stdin
 
@@ -104,7 +104,7 @@ class Folding:
         if not self._closes(at) and self._depth == 1 and self._field in LONG_FIELDS:
             return (yield from self._cut_out(start))
         while not self._closes(at):
-            yield at
+            yield self._gone + at
             window = min(4 * window, STEP_BYTES)
             before, at = at, self._go_on(at, window)
             if at == before:
@@ -114,25 +114,28 @@ class Folding:
         return at + 1
 
     def _cut_out(self, start: int) -> Generator[int, None, int]:
-        at = start
+        """Take the string that begins there out of the text; where the next thing is."""
+        self._rest.append(self._text[:start])
+        self._drop(start)
         decoder = _decoder()
         pieces: list[bytes] = []
         try:
-            while (end := self._go_on(at, STEP_BYTES)) > at:
-                text = decoder.decode(self._text[at:end])
+            while end := self._go_on(0, STEP_BYTES):
+                text = decoder.decode(self._text[:end])
                 pieces.append(json.loads(f'"{text}"').encode())
-                at = end
-                yield at
+                self._drop(end)
+                yield self._gone
             decoder.decode(b"", final=True)
         except ValueError:
-            at = len(self._text)
-        if not self._closes(at):
+            self._text.clear()
+        if not self._closes(0):
             raise InvalidRequest(f"{self._what} is not JSON: the string {self._field} is broken or has no end.")
         self._long[self._field] = pieces
-        self._rest.append(self._text[self._kept : start])
-        self._kept = at
-        self._cut_bytes += at - start
-        return at + 1
+        return 1
+
+    def _drop(self, size: int) -> None:
+        del self._text[:size]  # which takes no time
+        self._gone += size
 
     def _go_on(self, at: int, most: int) -> int:
         """Where the string's closing quote is, or else the end of its last whole character in so many bytes."""

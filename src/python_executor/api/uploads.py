@@ -42,7 +42,7 @@ class Upload:
     """What came in. Whoever holds it closes it."""
 
     archive: bytes | BinaryIO
-    metadata: bytes | bytearray
+    metadata: bytearray
     size: int  # of the whole body
 
     def close(self) -> None:

@@ -21,8 +21,8 @@ from tests.unit.api.fakes import FakeExecutions
 LONG = 5_000_000
 
 
-def read(model: type[AnyBody], text: bytes) -> tuple[AnyBody, bytes | None]:
-    whole = Folding(text, "the body")
+def read(model: type[AnyBody], text: bytes | bytearray) -> tuple[AnyBody, bytes | None]:
+    whole = Folding(text if isinstance(text, bytearray) else bytearray(text), "the body")
     for _ in whole.steps():
         pass
     return whole.parse(model)
@@ -124,11 +124,24 @@ BOMBS = {
 
 @pytest.mark.parametrize("text", BOMBS.values(), ids=BOMBS)
 def test_what_would_become_many_objects_or_much_text_is_refused_before_it_does(text: bytes) -> None:
+    received = bytearray(text)
     tracemalloc.start()
     try:
         with pytest.raises(Refusal, match="archive"):
-            read(EvalRequest, text)
+            read(EvalRequest, received)
         assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_long_input_is_not_kept_twice() -> None:
+    tracemalloc.start()
+    try:
+        received = bytearray(b'{"code":"1","stdin":"' + b"x" * LONG + b'"}')
+        whole = Folding(received, "the body")
+        for _ in whole.steps():
+            pass
+        assert tracemalloc.get_traced_memory()[0] < 1.2 * LONG
     finally:
         tracemalloc.stop()
 
@@ -137,7 +150,7 @@ def test_each_step_is_a_short_one() -> None:
     for text in (*BOMBS.values(), b'{"stdin":"' + b"\\u0000" * 1_000_000, b'{"stdin":"' + b"\\" * 1_000_000):
         before = 0
         try:
-            for at in Folding(text, "the body").steps():
+            for at in Folding(bytearray(text), "the body").steps():
                 assert at - before <= 3 * STEP_BYTES
                 before = at
         except Refusal:
