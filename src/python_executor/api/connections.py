@@ -5,7 +5,9 @@
     Outlet        what a connection writes to: head and body of an answer in one system call
 
 A connection is *idle* unless it has sent the whole head of a request that is not answered yet. Whoever has shown no key
-is answered at once, so strangers only ever have idle connections, and those make room for others.
+is answered at once, so strangers only ever have idle connections, and those make room for others. Requests that wait
+for something to happen have half of the connections at most: beyond that, the one that has waited for longest is
+answered with how things stand.
 """
 
 from __future__ import annotations
@@ -13,12 +15,15 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Protocol, cast
 
 HEAD_READ_BYTES = 16 * 1024  # read at a time where each byte may be work: heads, chunked bodies
 BODY_READ_BYTES = 64 * 1024  # and where it is only copied
 TURN_SECONDS = 0.001  # of each turn of the event loop, for parsing what waits
+ABANDONED_AT_ONCE = 4  # requests in each turn, whose work is then called off
 READ_PATIENCE = 30.0  # seconds in which a client has to take at least a byte of its answer
 LOOK_SECONDS = 1.0  # between two looks at that
 BYTES_ACKED = slice(120, 128)  # of Linux's struct tcp_info
@@ -34,6 +39,9 @@ class Connection(Protocol):
 
     def drop(self) -> None:
         """Close at once, whatever is lost."""
+
+    def abandon(self) -> None:
+        """Do no more for a client that has gone away."""
 
     def reads_plain_body(self) -> bool:
         """Return whether what arrives next is a body of known length."""
@@ -55,6 +63,8 @@ class Connections:
         self._open: dict[Connection, _Delivery] = {}
         self._idle: dict[Connection, None] = {}  # the one that has been idle for longest comes first
         self._waiting: dict[Connection, None] = {}  # those with something to parse, the next one first
+        self._left: deque[Connection] = deque()  # whose clients went away while they were being answered
+        self._patient: dict[asyncio.Timeout, None] = {}  # of requests that wait, the one that does for longest first
         self._looking: asyncio.TimerHandle | None = None  # for stuck ones, while there are any connections
 
     def admit(self, connection: Connection) -> bool:
@@ -84,11 +94,37 @@ class Connections:
         if connection in self._open:
             self._idle[connection] = None
 
+    @contextmanager
+    def waiting(self, patience: asyncio.Timeout) -> Iterator[None]:
+        """Note that a request waits until then; where too many do, the patience of one is over now."""
+        if len(self._patient) >= max(1, self._limit // 2):
+            oldest = next(iter(self._patient))
+            del self._patient[oldest]
+            if not oldest.expired():
+                oldest.reschedule(asyncio.get_running_loop().time())
+        self._patient[patience] = None
+        try:
+            yield
+        finally:
+            self._patient.pop(patience, None)
+
     def parse_in_turn(self, connection: Connection) -> None:
         """Have `parse_more` called soon, and again while it says so."""
         if not self._waiting:
             asyncio.get_running_loop().call_soon(self._parse_waiting)
         self._waiting[connection] = None
+
+    def abandon_in_turn(self, connection: Connection) -> None:
+        """Have `abandon` called soon: hundreds of clients may go away at once."""
+        if not self._left:
+            asyncio.get_running_loop().call_soon(self._abandon_left)
+        self._left.append(connection)
+
+    def _abandon_left(self) -> None:
+        for _ in range(min(len(self._left), ABANDONED_AT_ONCE)):
+            self._left.popleft().abandon()
+        if self._left:
+            asyncio.get_running_loop().call_soon(self._abandon_left)
 
     def _parse_waiting(self) -> None:
         end = time.perf_counter() + TURN_SECONDS

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -12,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
 from ..model.errors import InvalidRequest, Unavailable
+from ..model.execution import Execution
 from ..model.spec import ExecutionSpec
 from .answers import Answers
 from .bodies import AnyBody, EvalRequest, Metadata, parse
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
 MAX_WAIT_SECONDS = 60
 INLINE_BYTES = 64 * 1024  # a request up to here is parsed on the event loop: 1 ms at most
 INLINE_OBJECTS = 200
+
+NOTHING: Iterator[None] = iter(())  # to do, when one's turn has come
 
 Answer = TypeVar("Answer")
 
@@ -71,8 +75,18 @@ class Endpoints:
         seconds = _wait_seconds(request.query_params.get("wait"))
         if seconds is None:
             return self._answers.of(await self._executions.get(execution_id))
-        execution = await _connection(request).while_connected(self._executions.wait(execution_id, seconds))
+        connection = _connection(request)
+        execution = await connection.while_connected(self._wait(connection, execution_id, seconds))
         return self._answers.of(execution, {"Preference-Applied": "wait"})
+
+    async def _wait(self, connection: Protocol, execution_id: str, seconds: float) -> Execution:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds) as patience:
+                with connection.waiting(patience):
+                    execution = await self._executions.wait(execution_id, seconds)
+                await self._turns.next(NOTHING)  # the end of one execution may be news for hundreds
+                return execution
+        return await self._executions.get(execution_id)
 
     async def kill_execution(self, request: Request) -> Response:
         """Kill an execution; a finished one stays as it is."""
@@ -121,7 +135,7 @@ class Endpoints:
             raise
 
     async def _reader(
-        self, model: type[AnyBody], text: bytes | bytearray, what: str
+        self, model: type[AnyBody], text: bytearray, what: str
     ) -> Callable[[], tuple[AnyBody, bytes | None]]:
         """What gives the body and, where that is long, its standard input; the text is bounded by then."""
         if _is_short(text):

@@ -18,6 +18,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Coroutine
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 from urllib.parse import urlsplit
 
@@ -353,6 +354,10 @@ class Protocol(HttpToolsProtocol):
         finally:
             self._abandon = None
 
+    def waiting(self, patience: asyncio.Timeout) -> AbstractContextManager[None]:
+        """See `Connections.waiting`."""
+        return self._connections.waiting(patience)
+
     def _has_gone(self) -> bool:
         return self._answering is not None and self._answering.disconnected
 
@@ -362,6 +367,11 @@ class Protocol(HttpToolsProtocol):
             return
         cycle.disconnected = True
         cycle.message_event.set()
+        if self._abandon is not None:
+            self._connections.abandon_in_turn(self)
+
+    def abandon(self) -> None:
+        """Do no more for a client that has gone away."""
         if self._abandon is not None:
             self._abandon()
 

@@ -20,7 +20,7 @@ from tests.support.api import Api
 from tests.support.archives import tar_of
 from tests.support.exchange import MULTIPART, Answer, connect, exchange, multipart, read_answer, request
 from tests.unit.api import fakes
-from tests.unit.api.fakes import FakeExecutions, serving, settings
+from tests.unit.api.fakes import ID, FakeExecutions, serving, settings
 
 CHUNKED = {"Transfer-Encoding": "chunked", "Content-Type": "application/json"}
 KEY = "s3cret"
@@ -186,6 +186,24 @@ def test_no_connection_is_closed_for_another_while_it_is_being_answered(
         time.sleep(0.1)
         assert refusal(read_answer(stack.enter_context(connect(url)))) == (503, "unavailable")
         for connection in busy:
+            connection.setblocking(False)
+            with pytest.raises(BlockingIOError):
+                connection.recv(1)
+
+
+def test_requests_that_wait_leave_half_of_the_connections_to_others(
+    monkeypatch: pytest.MonkeyPatch, service: FakeExecutions
+) -> None:
+    service.hanging = True
+    with at_most(4, monkeypatch, service) as url, ExitStack() as stack:
+        waiting = [stack.enter_context(connect(url)) for _ in range(3)]
+        for connection in waiting:
+            connection.sendall(request(url, "GET", f"/api/v1/executions/{ID}?wait=60"))
+            assert service.entered.wait(10)
+            service.entered.clear()
+        answer = read_answer(waiting[0])  # the one that has waited for longest
+        assert (answer.status, answer.headers["Preference-Applied"]) == (200, "wait")
+        for connection in waiting[1:]:
             connection.setblocking(False)
             with pytest.raises(BlockingIOError):
                 connection.recv(1)
