@@ -250,6 +250,7 @@ def test_an_archive_in_a_file_is_read_as_the_same_in_memory() -> None:
     def check(archive: bytes) -> None:
         with tempfile.TemporaryFile() as file:
             file.write(archive)
+            file.flush()
             try:
                 from_file = read_archive(file).tree.entries
             except Refusal:

@@ -237,7 +237,7 @@ def specs(draw: st.DrawFn, longest: int = 300_000) -> Parts:
 
 
 async def _send(sandbox: NativeSandbox, spec: ExecutionSpec) -> None:
-    if unsent := sandbox._send_at_once(spec):
+    if unsent := sandbox._send_at_once(spec, sandbox._message(spec)):
         await sandbox._send(unsent)
 
 

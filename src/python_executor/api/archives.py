@@ -21,6 +21,7 @@ from ..model.errors import InvalidRequest
 from .trees import CheckedTree, TreePlan, shown
 
 BLOCK = 512
+PIECE = 1 << 20  # of a file, read at a time: who waits for Python's lock does not get it from one who reads often
 MAX_EXTENDED_BYTES = 1024 * 1024  # of one extended header; a path takes 4 KiB, the rest is room for attributes
 
 _COMPRESSIONS = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstd", b"PK": "zip"}
@@ -46,7 +47,10 @@ class _Header:
 
 def read_archive(content: bytes | BinaryIO) -> CheckedTree:
     """The tree that an uncompressed tar describes. Raises `InvalidRequest`."""
-    file = io.BytesIO(content) if isinstance(content, bytes) else content
+    if isinstance(content, bytes):
+        file: BinaryIO = io.BytesIO(content)
+    else:
+        file = open(content.fileno(), "rb", buffering=PIECE, closefd=False)  # noqa: SIM115 - it is not ours to close
     plan = TreePlan()
     for header in _members(file):
         _plan_member(plan, header)

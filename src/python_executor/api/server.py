@@ -21,6 +21,7 @@ import logging
 import resource
 import signal
 import socket
+import sys
 from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING
 
@@ -42,6 +43,7 @@ ANSWER_SECONDS = 5  # that the last answers may take to reach their clients
 BACKLOG = 2048
 M_MMAP_THRESHOLD = -3  # of <malloc.h>
 LARGE_BLOCK_BYTES = 256 * 1024  # as output is kept
+SWITCH_SECONDS = 0.0005  # that one thread keeps the interpreter while another waits for it
 UNSENT_BYTES = 128 * 1024  # of each answer, in the kernel
 STRANGERS = 1024  # connections, beyond those that executions can have; each may cost some 40 KiB
 FILES_OF_A_RUN = 20  # descriptors, with its cgroups
@@ -72,7 +74,7 @@ async def serve(executions: Executions, settings: Settings, announce: Callable[[
     try:
         await executions.start()
         server = Server(configure(executions, settings), lambda: announce(url_of(listener)))
-        collect_garbage_seldom()
+        tune_interpreter()
         give_memory_back()
         stop = _Stop(executions, server, settings.shutdown_grace)
         with stop.on_signals():
@@ -112,11 +114,16 @@ def connections_max(settings: Settings, files: int, interpreters: int) -> int:
     return min(wanted, max(left, files // 8))
 
 
-def collect_garbage_seldom() -> None:
-    """Requests leave no cycles behind, so looking for some after every few of them is time lost."""
+def tune_interpreter() -> None:
+    """Requests leave no cycles behind, so looking for some after every few of them is time lost.
+
+    The event loop gives up the interpreter's lock at each system call, a dozen times in an execution, and while a
+    thread parses something large it waits for the lock as often.
+    """
     gc.collect()
     gc.freeze()  # what is there by now stays
     gc.set_threshold(10_000, 10, 10)
+    sys.setswitchinterval(SWITCH_SECONDS)
 
 
 def give_memory_back() -> None:

@@ -45,7 +45,7 @@ NONE = Imports()
 
 def may_import_packages(spec: ExecutionSpec) -> bool:
     """Whether there may be an import of something that is not there; quickly, and rather once too often."""
-    if spec.tree.total_bytes > SMALL:
+    if not spec.tree.is_small or spec.tree.total_bytes > SMALL:
         return True  # looking would hold up everybody else
     sources = (spec.tree.read(entry, entry.size) for entry in _sources(spec.tree))
     names = candidates(sources) - sys.stdlib_module_names

@@ -103,7 +103,8 @@ class PackageEnvironments:
         if spec.environment:
             return await self._prepare_named(spec.environment, tell)
         interpreter = self._interpreters[spec.python]
-        requirements = await _unblocking(len(spec.requirements) + spec.tree.total_bytes, wanted, spec, interpreter)
+        size = len(spec.requirements) + spec.tree.total_bytes if spec.tree.is_small else SMALL
+        requirements = await _unblocking(size, wanted, spec, interpreter)
         if requirements is not None:
             return _prepared(await self.have(requirements, interpreter, tell)) if requirements.lines else Prepared()
         if spec.detects_imports:

@@ -42,15 +42,13 @@ def _declaring(spec: ExecutionSpec) -> Iterator[FileEntry]:
     """The files that may declare packages, in the order in which they count."""
     if not spec.finds_requirements:
         return
-    found = {entry.path: entry for entry in spec.tree.entries if isinstance(entry, FileEntry)}
-    script = found.get(spec.entrypoint)
-    if script is not None and MARK in spec.tree.read(script, SCRIPT_MAX):
-        yield script
     beside = spec.entrypoint.rpartition("/")[0]
-    for name in ("requirements.txt", "pyproject.toml"):
-        for path in dict.fromkeys((f"{beside}/{name}".lstrip("/"), name)):
-            if path in found:
-                yield found[path]
+    files = (f"{place}/{name}".lstrip("/") for name in ("requirements.txt", "pyproject.toml") for place in (beside, ""))
+    paths = dict.fromkeys((spec.entrypoint, *files))
+    found = {e.path: e for e in spec.tree.entries if e.path in paths and isinstance(e, FileEntry)}
+    for path in paths:
+        if path in found and (path != spec.entrypoint or MARK in spec.tree.read(found[path], SCRIPT_MAX)):
+            yield found[path]
 
 
 def _declared(tree: FileTree, entry: FileEntry) -> Declared | None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 MEBIBYTE = 1 << 20  # bytes in what limits call MB
+FEW_ENTRIES = 500  # of a tree: each of a few looks at all of them takes the event loop less than half a millisecond
 PAGE = 4096  # bytes; a file system in memory gives no less
 
 
@@ -88,6 +89,11 @@ class FileTree:
 
     entries: tuple[Entry, ...]
     content: bytes | BinaryIO
+
+    @property
+    def is_small(self) -> bool:
+        """Whether it may be gone through on the event loop."""
+        return len(self.entries) <= FEW_ENTRIES
 
     def read(self, entry: FileEntry, most: int) -> bytes:
         """The file's bytes, at most so many."""

@@ -13,6 +13,7 @@ import re
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -165,7 +166,8 @@ class DockerSandbox:
     async def _send(self, spec: ExecutionSpec) -> None:
         """The spec, its stdin, its files; that the container is gone is noticed by its end."""
         becomes = USER_ID if self.kind.as_root else 0
-        message = handover.message(spec, file_limit=self.kind.memory_bytes, becomes=becomes)
+        make = partial(handover.message, spec, file_limit=self.kind.memory_bytes, becomes=becomes)
+        message = make() if spec.tree.is_small else await asyncio.to_thread(make)
         with suppress(BackendError):
             await self._write(message + spec.stdin)
             for chunk in _contents(spec):

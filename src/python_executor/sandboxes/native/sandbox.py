@@ -16,6 +16,7 @@ import signal
 import socket
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -178,7 +179,9 @@ class NativeSandbox:
         self._listen()
         sending = None
         try:
-            if unsent := self._send_at_once(spec):
+            make = partial(self._message, spec)
+            message = make() if spec.tree.is_small else await asyncio.to_thread(make)
+            if unsent := self._send_at_once(spec, message):
                 sending = asyncio.create_task(self._send(unsent))
                 await asyncio.wait({self._ended, sending}, return_when=asyncio.FIRST_COMPLETED)
                 if sending.done() and (error := sending.exception()) is not None:
@@ -198,29 +201,33 @@ class NativeSandbox:
 
     # --- in ---
 
-    def _send_at_once(self, spec: ExecutionSpec) -> memoryview:
-        """The spec, its stdin, its files; the rest of it, where the socket does not take all of it now."""
+    def _send_at_once(self, spec: ExecutionSpec, message: bytes) -> list[memoryview]:
+        """Send the message of the spec, its stdin, its files; return what the socket does not take now."""
         control, content = self._pipes.control, spec.tree.content
-        message, head = self._message(spec), frames.SPEC_LENGTH.size
+        head = frames.SPEC_LENGTH.size
         with _guest_may_be_gone():
             if isinstance(content, bytes):
-                data = memoryview(b"".join((message, spec.stdin, content)))
+                data = [memoryview(part) for part in (message, spec.stdin, content)]
             else:
-                data = memoryview(message[head:] + spec.stdin)
+                data = [memoryview(part) for part in (message[head:], spec.stdin)]
                 archive = os.open(f"/proc/self/fd/{content.fileno()}", os.O_RDONLY | os.O_CLOEXEC)
                 try:
                     socket.send_fds(control, [message[:head]], [archive])
                 finally:
                     os.close(archive)
-            try:
-                return data[control.send(data) :]
-            except BlockingIOError:
-                return data
-        return memoryview(b"")
+            with suppress(BlockingIOError):
+                sent = control.sendmsg(data)
+                while data and sent >= len(data[0]):
+                    sent -= len(data.pop(0))
+                if data:
+                    data[0] = data[0][sent:]
+            return data
+        return []
 
-    async def _send(self, data: memoryview) -> None:
+    async def _send(self, data: list[memoryview]) -> None:
         with _guest_may_be_gone():
-            await asyncio.get_running_loop().sock_sendall(self._pipes.control, data)
+            for part in data:
+                await asyncio.get_running_loop().sock_sendall(self._pipes.control, part)
 
     def _message(self, spec: ExecutionSpec) -> bytes:
         return handover.message(
