@@ -5,9 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+import structlog
 
 from tests.support.api import Api
 from tests.unit.api.fakes import FakeExecutions, serving, settings
+
+
+@pytest.fixture(scope="session", autouse=True)
+def log_by_descriptor() -> Iterator[None]:
+    """What a server's thread logs is not written to the object that pytest reads and empties: that may crash Python."""
+    with open(1, "w", buffering=1, closefd=False) as stdout:
+        structlog.configure(logger_factory=structlog.PrintLoggerFactory(stdout))
+        yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture(scope="session")

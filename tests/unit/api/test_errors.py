@@ -38,12 +38,12 @@ def test_a_full_or_draining_server_says_when_to_come_back(
 
 
 def test_a_failure_of_ours_tells_its_log_entry_and_nothing_else(
-    api: Api, service: FakeExecutions, capsys: pytest.CaptureFixture[str]
+    api: Api, service: FakeExecutions, capfd: pytest.CaptureFixture[str]
 ) -> None:
     service.failure = ZeroDivisionError("the secret of the code")
     response = api.post_eval({"code": "print('more secrets')"})
     assert_error(response, 500, "internal_error")
-    logged = capsys.readouterr().out
+    logged = capfd.readouterr().out
     error_id = response.json()["error"].rpartition(" ")[2].rstrip(".")
     assert error_id in logged
     assert "ZeroDivisionError" in logged
