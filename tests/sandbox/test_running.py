@@ -88,6 +88,40 @@ ENDINGS = {
     "streams have no position": "import sys\nprint([s.seekable() for s in (sys.stdin, sys.stdout, sys.stderr)])\n"
     "for s in (sys.stdout, sys.stderr): s.reconfigure(encoding='utf-8', errors='replace')\n"
     "try: sys.stdout.tell()\nexcept OSError as e: print(type(e), e)\nprint('\\xe9')",
+    "own stdout is flushed while all is there": "import os, sys\nwrite = os.write\n"
+    "class Out:\n    text = ''\n    def write(self, s): self.text += s\n"
+    "    def flush(self): write(1, self.text.encode())\nsys.stdout = Out(); print('hi')",
+    "stdout that can't be flushed": "import sys\nclass Out:\n    def write(self, s): pass\n"
+    "    def flush(self): raise ValueError('full')\nsys.stdout = Out()",
+    "finalizers see all globals": "log = []\nclass T:\n    def __del__(self): print(len(log), T, sorted(globals())[-1])\n"
+    "z = T()",
+    "file of a class": "class O: f = open(1, 'w', closefd=False)\nO.f.write('x\\n')",
+    "file of a module": "import types, sys\nm = sys.modules['m'] = types.ModuleType('m')\n"
+    "m.f = open(1, 'w', closefd=False); m.f.write('x\\n')",
+    "what builtins hold": "import builtins\nclass T:\n    def __del__(self): print('gone')\nbuiltins.z = T()",
+    "what the standard library holds": "import math, json\nclass T:\n    def __del__(self): print('gone')\n"
+    "json.z = T(); math.z = T()",
+    "file and a daemon thread": "import threading, time\n"
+    "threading.Thread(target=time.sleep, args=(60,), daemon=True).start()\n"
+    "f = open(1, 'w', closefd=False); f.write('x\\n')",
+    "suspended generator": "def g():\n    try: yield\n    finally: print('closed')\nx = g(); next(x)",
+    "suspended coroutine": "async def f(): pass\nx = f()",
+    "weak reference that calls": "import weakref\nclass T: pass\nt = T(); r = weakref.ref(t, lambda _: print('gone'))",
+    "weakref.finalize": "import weakref\nclass T: pass\nt = T(); weakref.finalize(t, print, 'gone')",
+    "objects that nobody finds": "class T:\n    __slots__ = ()\n    def __del__(self): print('gone')\nt = T()",
+    "finalizers that fail": "class T:\n    def __del__(self): raise ValueError\nt = T()",
+    "cycles with finalizers": "class T:\n    def __del__(self): print('gone')\nt = T(); t.t = t; del t",
+    "buffers of the C library": "import ctypes\nctypes.CDLL(None).puts(b'from C')",
+    "hooks at the end": "import sys\nsys.unraisablehook = lambda u: print('unraisable', u.exc_type.__name__)\n"
+    "class T:\n    def __del__(self): 1 / 0\nt = T()",
+    "a class of classes that looks back": "class M(type):\n    def __eq__(self, o): print('eq'); return False\n"
+    "    def __hash__(self): print('hash'); return 1\nclass A(metaclass=M): pass\na = A()",
+    "exit code and a finalizer": "import sys\nclass T:\n    def __del__(self): print('gone')\nt = T(); sys.exit(7)",
+    "exception and a finalizer": "class T:\n    def __del__(self): print('gone')\nt = T(); 1 / 0",
+    "forks that end with finalizers": "import os\nclass T:\n    def __del__(self): print('gone', os.getpid() == first)\n"
+    "first = os.getpid(); t = T()\npid = os.fork()\nif pid: os.waitpid(pid, 0)",
+    "a descriptor by our old number": "import os\nf = open('/tmp/x', 'w+'); f.write('kept')\n"
+    "class T:\n    def __del__(self): f.flush(); print(open('/tmp/x').read())\nt = T()",
     "input at its end": "try:\n    input()\nexcept EOFError as e:\n    print('EOF', e)",
 }
 
@@ -116,26 +150,18 @@ def test_code_ends_as_with_plain_python(run: Run, tmp_path: Path, name: str) -> 
     assert (outcome.stdout, shown(outcome.stderr), outcome.exit_code) == expected
 
 
+SHORT = ("exception", "recursion", "atexit after exception", "finalizers see all globals", "file of a module", "fork")
+
+
 @every_interpreter
-@pytest.mark.parametrize(
-    "name",
-    [
-        "exception",
-        "recursion",
-        "thread at the end",
-        "atexit after exception",
-        "finalizer",
-        "fork",
-        "streams have no position",
-    ],
-)
+@pytest.mark.parametrize("name", [name if name in SHORT else pytest.param(name, marks=pytest.mark.long) for name in ENDINGS])
 def test_every_version_ends_as_with_plain_python(run: Run, tmp_path: Path, interpreter: Interpreter, name: str) -> None:
     expected = plain_python(interpreter, ENDINGS[name], tmp_path)
     outcome = run(ENDINGS[name], python=interpreter.minor_version)
     assert (outcome.stdout, shown(outcome.stderr), outcome.exit_code) == expected
 
 
-@pytest.mark.parametrize("name", ["exception", "recursion", "finalizer", "thread at the end", "own excepthook", "fork"])
+@pytest.mark.parametrize("name", [name if name in SHORT else pytest.param(name, marks=pytest.mark.long) for name in ENDINGS])
 def test_a_fresh_interpreter_ends_as_with_plain_python(run: Run, tmp_path: Path, name: str) -> None:
     expected = plain_python(INTERPRETERS[0], ENDINGS[name], tmp_path)
     outcome = run(ENDINGS[name], env=(("PYTHONHASHSEED", "0"),))

@@ -154,7 +154,7 @@ def send(kind: int, data: bytes) -> None:
 def main() -> NoReturn:
     """Fork the user process, and be PID 1 to it. Does not return."""
     sys.path.remove(os.path.dirname(__file__))
-    for name in ("container", "environment", "frames", "intake", "runner"):
+    for name in ("container", "ending", "environment", "frames", "intake", "runner"):
         del sys.modules[name]  # a request may bring files of these names
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # which PID 1 never gets from inside, unless it has a handler
     woken, wake = os.pipe()
@@ -171,10 +171,13 @@ def main() -> NoReturn:
             if not select.select([SERVER], [], [], WAITS)[0]:
                 runner.warm_up()
             intake.serve(Control(), REPORT_FD, PLAIN_MODULES)
+        except SystemExit:
+            raise  # its code has run, and the interpreter is to end
         except OSError as error:
             os.write(pipes[frames.WORD][1], frames.FAILED + str(error).encode())
-        finally:
-            os._exit(125)
+        except BaseException:
+            pass
+        os._exit(125)
     for ours, theirs in pipes.values():
         os.close(theirs)
         os.set_blocking(ours, False)

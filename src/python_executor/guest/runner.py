@@ -14,8 +14,6 @@ if __name__ == "__main__":
     sys.path.insert(0, __file__.rpartition("/")[0])  # PYTHONSAFEPATH may have left it out
 
 import _ast
-import _thread
-import atexit
 import builtins
 import gc
 import io
@@ -23,11 +21,12 @@ import os
 import signal
 import types
 
+import ending
 import frames
 
 TYPE_CHECKING = False  # without `typing`: what is imported here takes time in each container
 if TYPE_CHECKING:
-    from typing import Any, Callable, List, NoReturn, Optional
+    from typing import Any, List, NoReturn, Optional
 
 WORK = "/work"
 FUTURE_FLAGS = 0x1FE0000  # every CO_FUTURE_* of 3.9 to 3.14
@@ -35,7 +34,6 @@ FUTURE_FLAGS = 0x1FE0000  # every CO_FUTURE_* of 3.9 to 3.14
 _write = os.write
 _exit = os._exit
 _getpid = os.getpid
-_threads = _thread._count
 
 
 def warm_up() -> None:
@@ -59,6 +57,7 @@ def run_main(argv: List[str], directory: str, report: int, *, eval_last_expr: bo
     """`python ARGV...`: run the file as `__main__`, then end as the interpreter would, with a report."""
     own_pid = _getpid()
     path = os.path.join(WORK, argv[0])
+    beginning = ending.Beginning()
     main = prepare_main(argv, path, directory)
     said: List[bytes] = []
     sys.setrecursionlimit(sys.getrecursionlimit() + frames_above(sys._getframe()))
@@ -74,14 +73,18 @@ def run_main(argv: List[str], directory: str, report: int, *, eval_last_expr: bo
         fatal_signal = signal.SIGINT if isinstance(error, KeyboardInterrupt) else 0
         said.append(raised_frame(error, path))
         show(error)
-    code = finish(main, code)
-    if fatal_signal:
-        tell(report, b"".join(said))
-        signal.signal(fatal_signal, signal.SIG_DFL)
-        os.kill(own_pid, fatal_signal)
+    is_over = beginning.leaves_nothing()
+    if is_over and not fatal_signal:
+        said.append(frames.frame(frames.EXIT, bytes([code])))
     if _getpid() == own_pid:  # else user code forked, and this is not the process that we report on
-        tell(report, b"".join([*said, frames.frame(frames.EXIT, bytes([code]))]))
-    _exit(code)
+        tell(report, b"".join(said))
+    if fatal_signal:
+        ending.ignore_errors(lambda: clear_globals(main))
+        signal.signal(fatal_signal, signal.SIG_DFL)
+        os.kill(_getpid(), fatal_signal)
+    if is_over:
+        _exit(code)
+    raise SystemExit(code)  # to the interpreter, which ends; its status tells the rest
 
 
 def frames_above(frame: Optional[types.FrameType]) -> int:
@@ -189,39 +192,14 @@ def show_at_once(error: BaseException) -> None:
         pass  # closed or replaced by user code: plain Python says nothing then, either
 
 
-def finish(main: types.ModuleType, code: int) -> int:
-    """The end of an interpreter: threads, exit handlers, module globals, buffers. The exit code that remains."""
-    threading = sys.modules.get("threading")
-    ignore_errors(getattr(threading, "_shutdown", None))
-    ignore_errors(atexit._run_exitfuncs)
-    if _threads() == 0:  # a daemon thread would see its globals vanish
-        ignore_errors(lambda: clear_globals(main))
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            if stream is not None and not stream.closed:
-                stream.flush()
-        except BaseException:
-            code = code or 120
-    return code
-
-
 def clear_globals(main: types.ModuleType) -> None:
-    """Let finalizers of what `__main__` held run, in the order in which the interpreter lets them."""
+    """Let finalizers of what `__main__` held run, about as the interpreter would: a signal is to end it."""
     namespace = vars(main)
     for is_private in (True, False):
         for name in list(namespace):
             if (name.startswith("_") and not name.startswith("__")) is is_private and name != "__builtins__":
                 namespace[name] = None
     gc.collect()
-
-
-def ignore_errors(call: Optional[Callable[[], object]]) -> None:
-    """Call it; what goes wrong has been printed by what it calls, and the end goes on."""
-    try:
-        if call is not None:
-            call()
-    except BaseException:
-        pass
 
 
 # --- the report -------------------------------------------------------------------------------------------------------

@@ -47,7 +47,7 @@ import sharing
 import store
 
 sys.path.remove(GUEST_DIRECTORY)
-for name in ("entry", "environment", "frames", "intake", "kernel", "networks", "runner", "sharing", "store"):
+for name in ("ending", "entry", "environment", "frames", "intake", "kernel", "networks", "runner", "sharing", "store"):
     del sys.modules[name]  # a request may bring files of these names
 
 CONTROL_FD = 3
@@ -186,7 +186,12 @@ class Zygote:
         return None
 
     def forget(self) -> None:
-        """In a fork: know nothing of other sandboxes. To free all that is here would copy it first."""
+        """In a fork: know nothing of other sandboxes. To free all that is here would copy it first.
+
+        What owns a descriptor must not close it when the interpreter ends: by then it is another's.
+        """
+        self.epoll.close()
+        self.control.detach()
         tables = (self.children, self.file_systems, self.lent, self.users, self.outgoing, self.networks.spares)
         for table in tables:
             table.clear()
@@ -363,8 +368,11 @@ def main() -> None:
         zygote.forget()
         hooks.release()
         entry.enter(boundaries, *job, PLAIN_MODULES)
-    finally:
-        _exit(125)  # whatever happens, a fork never goes on as a zygote
+    except SystemExit:
+        raise  # its code has run, and the interpreter is to end
+    except BaseException:
+        pass
+    _exit(125)  # whatever happens, a fork never goes on as a zygote
 
 
 if __name__ == "__main__":
