@@ -154,14 +154,18 @@ SHORT = ("exception", "recursion", "atexit after exception", "finalizers see all
 
 
 @every_interpreter
-@pytest.mark.parametrize("name", [name if name in SHORT else pytest.param(name, marks=pytest.mark.long) for name in ENDINGS])
+@pytest.mark.parametrize(
+    "name", [name if name in SHORT else pytest.param(name, marks=pytest.mark.long) for name in ENDINGS]
+)
 def test_every_version_ends_as_with_plain_python(run: Run, tmp_path: Path, interpreter: Interpreter, name: str) -> None:
     expected = plain_python(interpreter, ENDINGS[name], tmp_path)
     outcome = run(ENDINGS[name], python=interpreter.minor_version)
     assert (outcome.stdout, shown(outcome.stderr), outcome.exit_code) == expected
 
 
-@pytest.mark.parametrize("name", [name if name in SHORT else pytest.param(name, marks=pytest.mark.long) for name in ENDINGS])
+@pytest.mark.parametrize(
+    "name", [name if name in SHORT else pytest.param(name, marks=pytest.mark.long) for name in ENDINGS]
+)
 def test_a_fresh_interpreter_ends_as_with_plain_python(run: Run, tmp_path: Path, name: str) -> None:
     expected = plain_python(INTERPRETERS[0], ENDINGS[name], tmp_path)
     outcome = run(ENDINGS[name], env=(("PYTHONHASHSEED", "0"),))

@@ -19,7 +19,7 @@ import types
 
 TYPE_CHECKING = False  # without `typing`: what is imported here takes time in each container
 if TYPE_CHECKING:
-    from typing import Callable, Dict, Optional
+    from typing import Any, Callable, Dict, Optional
 
 SMALL_KIB = 64 << 10  # that a program may have taken: to look through more is as dear as to end
 HARMLESS, FINALIZED, SUSPENDED, TYPE, REFERENCE = range(5)
@@ -33,9 +33,9 @@ _usage = resource.getrusage
 _mro = type.__dict__["__mro__"].__get__
 _flags = type.__dict__["__flags__"].__get__
 _dict = type.__dict__["__dict__"].__get__
-_module_dict = types.ModuleType.__dict__["__dict__"].__get__
-_callback = _weakref.ReferenceType.__dict__["__callback__"].__get__
-_suspended = types.GeneratorType.__dict__["gi_frame"].__get__
+_module_dict: Any = vars(types.ModuleType)["__dict__"].__get__
+_callback = vars(_weakref.ReferenceType)["__callback__"].__get__
+_suspended = vars(types.GeneratorType)["gi_frame"].__get__
 _QUIET_STREAMS = (io.TextIOWrapper, io.StringIO)  # whose flush runs no Python
 
 
@@ -52,6 +52,10 @@ class Beginning:
         threading = sys.modules.get("threading")
         ignore_errors(getattr(threading, "_shutdown", None))
         ignore_errors(atexit._run_exitfuncs)
+        return self.is_quiet()
+
+    def is_quiet(self) -> bool:
+        """Whether nobody could see the end, now that threads and exit handlers have ended."""
         return (
             _threads() == 0
             and _debug() == 0

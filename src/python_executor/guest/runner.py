@@ -115,6 +115,33 @@ def prepare_main(argv: List[str], path: str, directory: str) -> types.ModuleType
 
 def execute(path: str, main: types.ModuleType, *, eval_last_expr: bool) -> Optional[str]:
     """Run the file; `repr()` of its last expression's value where that is asked for and there is one."""
+    source = read(path)
+    if not eval_last_expr:
+        arguments = (compile(source, path, "exec", dont_inherit=True), vars(main))
+        exec(
+            *arguments
+        )  # so it counts as one level of recursion whether or not the interpreter has met this line before
+        return None
+    tree: Any = compile(source, path, "exec", _ast.PyCF_ONLY_AST, dont_inherit=True)  # `ast.parse` has a frame
+    last = tree.body[-1] if tree.body else None
+    if not isinstance(last, _ast.Expr):
+        arguments = (compile(tree, path, "exec", dont_inherit=True), vars(main))
+        exec(*arguments)
+        return None
+    del tree.body[-1]
+    body = compile(tree, path, "exec", dont_inherit=True)
+    expression = compile(_ast.Expression(last.value), path, "eval", body.co_flags & FUTURE_FLAGS, dont_inherit=True)
+    arguments = (body, vars(main))
+    exec(*arguments)
+    held = [eval(expression, vars(main))]
+    text = None if held[0] is None else repr(held[0])
+    let_go = compile("\n" * (last.lineno - 1) + "held.clear()", path, "eval", dont_inherit=True)
+    eval(let_go, {"held": held})  # where a warning about the value, such as a coroutine never awaited, belongs
+    return text
+
+
+def read(path: str) -> bytes:
+    """The source."""
     try:
         with open(path, "rb") as file:
             source = file.read()
@@ -123,23 +150,7 @@ def execute(path: str, main: types.ModuleType, *, eval_last_expr: bool) -> Optio
         raise SystemExit(2) from None
     if b"\0" in source:
         raise SyntaxError("source code cannot contain null bytes")  # until 3.12 `compile` has a ValueError for it
-    if not eval_last_expr:
-        exec(compile(source, path, "exec", dont_inherit=True), vars(main))
-        return None
-    tree: Any = compile(source, path, "exec", _ast.PyCF_ONLY_AST, dont_inherit=True)  # `ast.parse` has a frame
-    last = tree.body[-1] if tree.body else None
-    if not isinstance(last, _ast.Expr):
-        exec(compile(tree, path, "exec", dont_inherit=True), vars(main))
-        return None
-    del tree.body[-1]
-    body = compile(tree, path, "exec", dont_inherit=True)
-    expression = compile(_ast.Expression(last.value), path, "eval", body.co_flags & FUTURE_FLAGS, dont_inherit=True)
-    exec(body, vars(main))
-    held = [eval(expression, vars(main))]
-    text = None if held[0] is None else repr(held[0])
-    let_go = compile("\n" * (last.lineno - 1) + "held.clear()", path, "eval", dont_inherit=True)
-    eval(let_go, {"held": held})  # where a warning about the value, such as a coroutine never awaited, belongs
-    return text
+    return source
 
 
 def exit_code_of(request: SystemExit) -> int:
