@@ -63,11 +63,11 @@ class Outcome:
         return next(((event.error_type, event.line) for event in self.events if isinstance(event, Raised)), None)
 
 
-def make_spec(code: str, files: dict[str, str] | None = None, **fields: Any) -> ExecutionSpec:
+def make_spec(code: str, files: dict[str, str | bytes] | None = None, **fields: Any) -> ExecutionSpec:
     """A spec of `main.py` with this code, and other files beside it."""
     entries, content = [], b""
     for path, text in {"main.py": code, **(files or {})}.items():
-        data = text.encode()
+        data = text if isinstance(text, bytes) else text.encode()
         entries.append(FileEntry(path, 0o644, len(content), len(data)))
         content += data
     fields = {"entrypoint": "main.py", "python": NEWEST, "limits": LIMITS, **fields}

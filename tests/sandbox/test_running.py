@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from python_executor.model.errors import BackendError
-from python_executor.model.events import Event, Termination
+from python_executor.model.events import Event, Result, Termination
 from python_executor.model.spec import FileTree, Interpreter, SymlinkEntry
 from python_executor.sandboxes.native.backend import NativeBackend
 from tests.sandbox.conftest import INTERPRETERS, LIMITS, NEWEST, Engine, Outcome, make_spec
@@ -129,6 +129,11 @@ ENDINGS = {
 def plain_python(interpreter: Interpreter, code: str, directory: Path) -> tuple[str, str, int]:
     """The same code under the interpreter itself, its directory shown as /work."""
     (directory / "main.py").write_text(code)
+    return plain(interpreter, directory)
+
+
+def plain(interpreter: Interpreter, directory: Path) -> tuple[str, str, int]:
+    """What is in its main.py."""
     done = subprocess.run(
         [interpreter.executable, "main.py"], cwd=directory, input="", capture_output=True, text=True,
         env={"LANG": "C.UTF-8", "PATH": os.defpath, "HOME": str(directory)}, timeout=60,
@@ -207,10 +212,61 @@ def test_nothing_that_is_printed_is_taken_for_a_result(run: Run) -> None:
     assert outcome.result is None and "X" in outcome.stdout
 
 
-def test_a_repr_that_raises_is_the_codes_own_error(run: Run) -> None:
-    outcome = run("class A:\n    def __repr__(self):\n        raise ValueError('no')\nA()", eval_last_expr=True)
-    assert outcome.exit_code == 1 and outcome.raised == ("ValueError", 4 - 1)
-    assert "runner" not in outcome.stderr
+@every_interpreter
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        ("class A:\n    def __repr__(self):\n        raise ValueError('no')\nA()", "ValueError: no"),
+        ("class A:\n    def __repr__(self): return 1\nA()", "TypeError: __repr__ returned non-string (type int)"),
+        ("x = []\nfor _ in range(10 ** 5): x = [x]\nx", "RecursionError: maximum recursion depth exceeded"),
+    ],
+    ids=["raises", "is no text", "is too deep"],
+)
+def test_a_value_that_cannot_be_shown_is_no_failure(run: Run, interpreter: Interpreter, code: str, reason: str) -> None:
+    outcome = run(code, eval_last_expr=True, python=interpreter.minor_version)
+    assert (outcome.exit_code, outcome.stderr, outcome.result, outcome.raised) == (0, "", None, None)
+    assert next(event.unshown for event in outcome.events if isinstance(event, Result)).startswith(reason)
+
+
+MANY = "x = 3\nif x == 0: pass\n" + "".join(f"elif x == {number}: pass\n" for number in range(9, 1509))
+
+
+@every_interpreter
+@pytest.mark.parametrize(
+    ("code", "result"),
+    [
+        ("x = 1\n" + "+".join(["x"] * 1500), "1500"),
+        (MANY + "x\n", "3"),
+        (MANY, None),
+        ("# coding: latin-1\nx = 1\n(" + "+\n".join(["+".join(["x"] * 15)] * 100) + "\n)", "1500"),
+    ],
+    ids=["terms", "branches", "branches last", "lines"],
+)
+def test_an_eval_takes_what_plain_python_compiles(
+    run: Run, interpreter: Interpreter, code: str, result: str | None
+) -> None:
+    outcome = run(code, eval_last_expr=True, python=interpreter.minor_version)
+    assert (outcome.exit_code, outcome.stderr, outcome.result) == (0, "", result)
+
+
+@every_interpreter
+@pytest.mark.parametrize(
+    "source",
+    [
+        "# \xe9\nprint(1)".encode("latin-1"),
+        "#!/usr/bin/python\n# coding: utf-8\n# \xe9".encode("latin-1"),
+        "# coding: latin-1\nprint('\xe9')".encode("latin-1"),
+        b"\xef\xbb\xbfprint(1)",
+    ],
+    ids=["comment", "cookie that lies", "cookie", "mark"],
+)
+def test_source_is_decoded_as_the_interpreter_does(
+    run: Run, tmp_path: Path, interpreter: Interpreter, source: bytes
+) -> None:
+    (tmp_path / "main.py").write_bytes(source)
+    expected = plain(interpreter, tmp_path)
+    outcome = run("", files={"main.py": source}, python=interpreter.minor_version)
+    assert (outcome.stdout, outcome.stderr, outcome.exit_code) == expected
 
 
 @pytest.mark.parametrize(

@@ -235,7 +235,7 @@ class LiveExecution:
             error=ending.error if ending else None,
             error_type=printable(raised.error_type) if raised else None,
             error_line=raised.line if raised else None,
-            result=printable(result.text) if result else None,
+            result=printable(result.text) if result and result.text is not None else None,
             warnings=self._warnings(),
             backend=self._backend,
             python=self._python,
@@ -249,6 +249,10 @@ class LiveExecution:
         warnings = self._request_warnings
         if self._raised is not None and self._raised.error_type in IMPORT_ERRORS:
             warnings += self._hints
-        if self._result is not None and self._result.truncated:
-            warnings += (f"the result was too long: only its first {len(self._result.text)} characters are shown",)
+        result = self._result
+        if result is not None and result.truncated:
+            warnings += (f"the result was too long: only its first {len(result.text or '')} characters are shown",)
+        elif result is not None and result.unshown:
+            reason = " ".join(printable(result.unshown).split())
+            warnings += (f"the result can't be shown, its repr() failed: {reason}",)
         return warnings

@@ -154,7 +154,7 @@ def send(kind: int, data: bytes) -> None:
 def main() -> NoReturn:
     """Fork the user process, and be PID 1 to it. Does not return."""
     sys.path.remove(os.path.dirname(__file__))
-    for name in ("container", "ending", "environment", "frames", "intake", "runner"):
+    for name in ("container", "ending", "environment", "frames", "intake", "runner", "source"):
         del sys.modules[name]  # a request may bring files of these names
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # which PID 1 never gets from inside, unless it has a handler
     woken, wake = os.pipe()

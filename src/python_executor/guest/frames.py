@@ -3,7 +3,7 @@
 Report pipe, guest to server, written beside user code and therefore never trusted: a frame is kind (1 byte), length
 (4 bytes, big-endian), payload. `RESULT` and `RAISED` come at most once each, `EXIT` is the last.
 
-    RESULT  1 byte: 1 if the text was cut; then repr() as UTF-8, at most RESULT_MAX bytes
+    RESULT  1 byte: WHOLE, CUT or UNSHOWN; then repr() as UTF-8, at most RESULT_MAX bytes, or why it failed
     RAISED  4 bytes: line or 0; then the exception's class name as UTF-8, at most NAME_MAX bytes
     EXIT    1 byte: the exit code
 
@@ -32,7 +32,9 @@ from __future__ import annotations
 import struct
 
 RESULT, RAISED, EXIT = 1, 2, 3
+WHOLE, CUT, UNSHOWN = 0, 1, 2
 RESULT_MAX = 1 << 20
+REASON_MAX = 200
 NAME_MAX = 256
 FRAME_HEADER = struct.Struct("!BI")
 RAISED_LINE = struct.Struct("!I")

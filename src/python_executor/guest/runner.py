@@ -13,7 +13,6 @@ PLAIN_MODULES = frozenset(sys.modules)  # in a fresh interpreter: what it needed
 if __name__ == "__main__":
     sys.path.insert(0, __file__.rpartition("/")[0])  # PYTHONSAFEPATH may have left it out
 
-import _ast
 import builtins
 import gc
 import io
@@ -23,13 +22,13 @@ import types
 
 import ending
 import frames
+import source
 
 TYPE_CHECKING = False  # without `typing`: what is imported here takes time in each container
 if TYPE_CHECKING:
-    from typing import Any, List, NoReturn, Optional
+    from typing import List, NoReturn, Optional
 
 WORK = "/work"
-FUTURE_FLAGS = 0x1FE0000  # every CO_FUTURE_* of 3.9 to 3.14
 
 _write = os.write
 _exit = os._exit
@@ -63,9 +62,7 @@ def run_main(argv: List[str], directory: str, report: int, *, eval_last_expr: bo
     sys.setrecursionlimit(sys.getrecursionlimit() + frames_above(sys._getframe()))
     code, fatal_signal = 0, 0
     try:
-        value = execute(path, main, eval_last_expr=eval_last_expr)
-        if value is not None:
-            said.append(result_frame(value))
+        said.append(execute(path, main, eval_last_expr=eval_last_expr))
     except SystemExit as exit_request:
         code = exit_code_of(exit_request)
     except BaseException as error:
@@ -113,44 +110,27 @@ def prepare_main(argv: List[str], path: str, directory: str) -> types.ModuleType
     return main
 
 
-def execute(path: str, main: types.ModuleType, *, eval_last_expr: bool) -> Optional[str]:
-    """Run the file; `repr()` of its last expression's value where that is asked for and there is one."""
-    source = read(path)
+def execute(path: str, main: types.ModuleType, *, eval_last_expr: bool) -> bytes:
+    """Run the file; a frame with what its last expression comes to, where that is asked for and there is one."""
+    code = source.read(path)
+    if not source.is_decodable(code):
+        os.execv(sys.executable, [sys.executable, "-u", *sys.argv])  # which refuses it, in its own words
     if not eval_last_expr:
-        arguments = (compile(source, path, "exec", dont_inherit=True), vars(main))
+        arguments = (compile(code, path, "exec", dont_inherit=True), vars(main))
         exec(
             *arguments
         )  # so it counts as one level of recursion whether or not the interpreter has met this line before
-        return None
-    tree: Any = compile(source, path, "exec", _ast.PyCF_ONLY_AST, dont_inherit=True)  # `ast.parse` has a frame
-    last = tree.body[-1] if tree.body else None
-    if not isinstance(last, _ast.Expr):
-        arguments = (compile(tree, path, "exec", dont_inherit=True), vars(main))
-        exec(*arguments)
-        return None
-    del tree.body[-1]
-    body = compile(tree, path, "exec", dont_inherit=True)
-    expression = compile(_ast.Expression(last.value), path, "eval", body.co_flags & FUTURE_FLAGS, dont_inherit=True)
+        return b""
+    body, expression, line = source.halves(code, path)
     arguments = (body, vars(main))
     exec(*arguments)
+    if expression is None:
+        return b""
     held = [eval(expression, vars(main))]
-    text = None if held[0] is None else repr(held[0])
-    let_go = compile("\n" * (last.lineno - 1) + "held.clear()", path, "eval", dont_inherit=True)
+    shown = b"" if held[0] is None else result_frame(held[0])
+    let_go = compile("\n" * (line - 1) + "held.clear()", path, "eval", dont_inherit=True)
     eval(let_go, {"held": held})  # where a warning about the value, such as a coroutine never awaited, belongs
-    return text
-
-
-def read(path: str) -> bytes:
-    """The source."""
-    try:
-        with open(path, "rb") as file:
-            source = file.read()
-    except OSError as error:
-        sys.stderr.write(f"python: can't open file {path!r}: [Errno {error.errno}] {error.strerror}\n")
-        raise SystemExit(2) from None
-    if b"\0" in source:
-        raise SyntaxError("source code cannot contain null bytes")  # until 3.12 `compile` has a ValueError for it
-    return source
+    return shown
 
 
 def exit_code_of(request: SystemExit) -> int:
@@ -170,7 +150,7 @@ def exit_code_of(request: SystemExit) -> int:
 def show(error: BaseException) -> None:
     """Hand the exception to `sys.excepthook`, without a frame of ours."""
     trace = error.__traceback__
-    while trace is not None and trace.tb_frame.f_code.co_filename == __file__:
+    while trace is not None and trace.tb_frame.f_code.co_filename in (__file__, source.__file__):
         trace = trace.tb_next
     error.__traceback__ = trace
     sys.last_type, sys.last_value, sys.last_traceback = type(error), error, trace
@@ -216,9 +196,23 @@ def clear_globals(main: types.ModuleType) -> None:
 # --- the report -------------------------------------------------------------------------------------------------------
 
 
-def result_frame(text: str) -> bytes:
-    data = text.encode("utf-8", "surrogatepass")
-    return frames.frame(frames.RESULT, bytes([len(data) > frames.RESULT_MAX]) + data[: frames.RESULT_MAX])
+def result_frame(value: object) -> bytes:
+    """What `repr()` gives; or why there is none, which is no failure of the program."""
+    try:
+        data = repr(value).encode("utf-8", "surrogatepass")
+        how = frames.CUT if len(data) > frames.RESULT_MAX else frames.WHOLE
+    except Exception as error:
+        data = reason_of(error).encode("utf-8", "replace")[: frames.REASON_MAX]
+        how = frames.UNSHOWN
+    return frames.frame(frames.RESULT, bytes([how]) + data[: frames.RESULT_MAX])
+
+
+def reason_of(error: Exception) -> str:
+    """Its class and what it says."""
+    try:
+        return f"{type(error).__name__}: {error}"
+    except Exception:
+        return type(error).__name__
 
 
 def raised_frame(error: BaseException, path: str) -> bytes:

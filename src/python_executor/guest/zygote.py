@@ -50,7 +50,19 @@ import sharing
 import store
 
 sys.path.remove(GUEST_DIRECTORY)
-for name in ("ending", "entry", "environment", "frames", "intake", "kernel", "networks", "runner", "sharing", "store"):
+for name in (
+    "ending",
+    "entry",
+    "environment",
+    "frames",
+    "intake",
+    "kernel",
+    "networks",
+    "runner",
+    "sharing",
+    "source",
+    "store",
+):
     del sys.modules[name]  # a request may bring files of these names
 
 CONTROL_FD = 3
@@ -369,10 +381,10 @@ def rehearse() -> None:
             beginning = ending.Beginning()
             file = runner.WORK + "/main.py"
             main = runner.prepare_main(["main.py"], file, directory)
-            value = runner.execute(file, main, eval_last_expr=turn % 2 == 0) or ""
+            said = runner.execute(file, main, eval_last_expr=turn % 2 == 0)
             beginning.is_quiet()
             end = frames.frame(frames.EXIT, b"\0")
-            runner.tell(nowhere.fileno(), b"".join([runner.result_frame(value), end]))
+            runner.tell(nowhere.fileno(), b"".join([said, end]))
     sys.argv[:], sys.path[:], sys.stdout, sys.modules["__main__"] = argv, path, stdout, own_main
 
 

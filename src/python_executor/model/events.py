@@ -59,8 +59,9 @@ class Stderr:
 class Result:
     """`repr()` of the last expression's value, as the code's own process told it: never trusted, only shown."""
 
-    text: str
+    text: str | None
     truncated: bool = False
+    unshown: str = ""  # why there is no text
 
 
 @dataclass(frozen=True, slots=True)

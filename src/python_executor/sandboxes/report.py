@@ -58,7 +58,11 @@ class ReportReader:
         if kind == frames.EXIT:
             self.exit_code = payload[0]
         elif kind == frames.RESULT:
-            self._result = Result(payload[1:].decode("utf-8", "replace"), truncated=payload[0] != 0)
+            text, how = payload[1:].decode("utf-8", "replace"), payload[0]
+            if how == frames.UNSHOWN:
+                self._result = Result(None, unshown=text[: frames.REASON_MAX])
+            else:
+                self._result = Result(text, truncated=how != frames.WHOLE)
         elif kind == frames.RAISED:
             (line,) = frames.RAISED_LINE.unpack_from(payload)
             name = payload[frames.RAISED_LINE.size :].decode("utf-8", "replace")

@@ -11,7 +11,7 @@ from tests.support.api import Api
 from tests.unit.api.fakes import FakeExecutions, serving, settings
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(autouse=True)
 def log_by_descriptor() -> Iterator[None]:
     """What a server's thread logs is not written to the object that pytest reads and empties: that may crash Python."""
     with open(1, "w", buffering=1, closefd=False) as stdout:

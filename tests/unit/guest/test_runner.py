@@ -98,15 +98,23 @@ def test_an_exception_of_other_files_alone_has_no_line(runner):
         assert heard(runner.raised_frame(error, "/work/main.py")) == [Raised("ValueError", None)]
 
 
+class Shown:
+    def __init__(self, text):
+        self.text = text
+
+    def __repr__(self):
+        return self.text
+
+
 def test_a_result_is_capped_and_says_so(runner):
     longest = "x" * frames.RESULT_MAX
-    assert heard(runner.result_frame(longest)) == [Result(longest, truncated=False)]
-    assert heard(runner.result_frame(longest + "y")) == [Result(longest, truncated=True)]
+    assert heard(runner.result_frame(Shown(longest))) == [Result(longest, truncated=False)]
+    assert heard(runner.result_frame(Shown(longest + "y"))) == [Result(longest, truncated=True)]
 
 
 def test_a_result_with_lone_surrogates_or_cut_within_a_character_is_still_a_result(runner):
-    assert heard(runner.result_frame("a\ud800b")) == [Result("a\ufffd\ufffd\ufffdb")]
-    (cut,) = heard(runner.result_frame("x" + "\N{SNOWMAN}" * (frames.RESULT_MAX // 3 + 1)))
+    assert heard(runner.result_frame(Shown("a\ud800b"))) == [Result("a\ufffd\ufffd\ufffdb")]
+    (cut,) = heard(runner.result_frame(Shown("x" + "\N{SNOWMAN}" * (frames.RESULT_MAX // 3 + 1))))
     assert cut.truncated
     assert cut.text.endswith("\N{SNOWMAN}")
 

@@ -38,6 +38,7 @@ _GUEST_FILES = (
     "networks.py",
     "runner.py",
     "sharing.py",
+    "source.py",
     "store.py",
     "zygote.py",
 )
