@@ -57,6 +57,15 @@ def test_an_archive_without_an_entrypoint_is_a_400(api: Api) -> None:
     assert_error(api.post_exec({"d": directory(), "main.py": ""}, {"entrypoint": "d"}), 400, "invalid_request", "d")
 
 
+def test_a_directory_with_a_main_is_an_entrypoint(api: Api) -> None:
+    result = api.run({"app/__main__.py": "import sys; print(sys.argv)"}, entrypoint="app", script_args=["x"])
+    assert (result["stdout"], result["exit_code"]) == ("['app', 'x']\n", 0)
+
+
+def test_a_notebook_is_refused_with_what_to_do(api: Api) -> None:
+    assert_error(api.post_exec({"a.ipynb": "{}"}, {"entrypoint": "a.ipynb"}), 400, "invalid_request", "nbconvert")
+
+
 def test_an_entrypoint_may_be_a_symlink(api: Api) -> None:
     files = {"src/app.py": "import sys; print(sys.argv[0])", "main.py": symlink("src/app.py")}
     assert api.run(files)["stdout"] == "main.py\n"

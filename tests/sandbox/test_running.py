@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
 import subprocess
+import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -132,14 +134,15 @@ def plain_python(interpreter: Interpreter, code: str, directory: Path) -> tuple[
     return plain(interpreter, directory)
 
 
-def plain(interpreter: Interpreter, directory: Path) -> tuple[str, str, int]:
-    """What is in its main.py."""
+def plain(interpreter: Interpreter, directory: Path, *argv: str) -> tuple[str, str, int]:
+    """What is in its main.py, or elsewhere."""
     done = subprocess.run(
-        [interpreter.executable, "main.py"], cwd=directory, input="", capture_output=True, text=True,
+        [interpreter.executable, *(argv or ("main.py",))], cwd=directory, input="", capture_output=True, text=True,
         env={"LANG": "C.UTF-8", "PATH": os.defpath, "HOME": str(directory)}, timeout=60,
     )  # fmt: skip
     code_seen = done.returncode if done.returncode >= 0 else 128 - done.returncode
-    return done.stdout.replace(str(directory), "/work"), shown(done.stderr.replace(str(directory), "/work")), code_seen
+    stderr = done.stderr.replace(str(directory), "/work").replace(f"{interpreter.prefix}/lib", "/python/lib")
+    return done.stdout.replace(str(directory), "/work"), shown(stderr), code_seen
 
 
 def shown(stderr: str) -> str:
@@ -250,6 +253,34 @@ def test_an_eval_takes_what_plain_python_compiles(
 
 
 @every_interpreter
+@pytest.mark.parametrize("kind", ["archive", "directory", "bytecode", "broken bytecode"])
+def test_what_python_runs_beside_scripts_is_run(run: Run, tmp_path: Path, interpreter: Interpreter, kind: str) -> None:
+    code = "import sys, helper\nprint(sys.argv, __name__, len(sys.path[0]) > 0, helper.WHO)\n1 / 0"
+    (tmp_path / "__main__.py").write_text(code)
+    (tmp_path / "helper.py").write_text("WHO = 'mine'")
+    if kind == "directory":
+        files: dict[str, str | bytes] = {"app/__main__.py": code, "app/helper.py": "WHO = 'mine'"}
+        name = "app"
+    elif kind == "archive":
+        buffer = io.BytesIO(b"")
+        with zipfile.ZipFile(buffer, "w") as archive:
+            for file in ("__main__.py", "helper.py"):
+                archive.write(tmp_path / file, file)
+        name, files = "app.pyz", {"app.pyz": b"#!/usr/bin/env python3\n" + buffer.getvalue()}
+    else:
+        (tmp_path / "m.py").write_text("print('compiled')\nimport sys; sys.exit(3)")
+        subprocess.run([interpreter.executable, "-m", "compileall", "-b", "-q", str(tmp_path / "m.py")], check=True)
+        data = (tmp_path / "m.pyc").read_bytes()
+        name, files = "m.pyc", {"m.pyc": data if kind == "bytecode" else b"\1\2\3\4" + data[4:]}
+    for path, content in files.items():
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        (tmp_path / path).write_bytes(content if isinstance(content, bytes) else content.encode())
+    expected = plain(interpreter, tmp_path, name, "x")
+    outcome = run("", files=files, python=interpreter.minor_version, entrypoint=name, args=("x",))
+    assert (outcome.stdout, outcome.stderr, outcome.exit_code) == expected
+
+
+@every_interpreter
 @pytest.mark.parametrize(
     "source",
     [
@@ -257,8 +288,9 @@ def test_an_eval_takes_what_plain_python_compiles(
         "#!/usr/bin/python\n# coding: utf-8\n# \xe9".encode("latin-1"),
         "# coding: latin-1\nprint('\xe9')".encode("latin-1"),
         b"\xef\xbb\xbfprint(1)",
+        b"print(1)\n\0",
     ],
-    ids=["comment", "cookie that lies", "cookie", "mark"],
+    ids=["comment", "cookie that lies", "cookie", "mark", "null"],
 )
 def test_source_is_decoded_as_the_interpreter_does(
     run: Run, tmp_path: Path, interpreter: Interpreter, source: bytes

@@ -113,8 +113,8 @@ def prepare_main(argv: List[str], path: str, directory: str) -> types.ModuleType
 def execute(path: str, main: types.ModuleType, *, eval_last_expr: bool) -> bytes:
     """Run the file; a frame with what its last expression comes to, where that is asked for and there is one."""
     code = source.read(path)
-    if not source.is_decodable(code):
-        os.execv(sys.executable, [sys.executable, "-u", *sys.argv])  # which refuses it, in its own words
+    if code is None:
+        os.execv(sys.executable, [sys.executable, "-u", *sys.argv])
     if not eval_last_expr:
         arguments = (compile(code, path, "exec", dont_inherit=True), vars(main))
         exec(

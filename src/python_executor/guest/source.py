@@ -17,20 +17,20 @@ _CODING = re.compile(rb"^[ \t\f]*#.*?coding[:=][ \t]*([-\w.]+)", re.ASCII)  # as
 _GOES_ON = re.compile(r"[ \t\f#)\]}]|(?:elif|else|except|finally)\b|$")  # a line that begins no statement
 
 
-def read(path: str) -> bytes:
-    """The file's bytes, or what the interpreter says and does where it can't have them."""
+def read(path: str) -> Optional[bytes]:
+    """The file's bytes; None where only the interpreter itself knows what to do with them."""
     try:
         with open(path, "rb") as file:
             source = file.read()
+    except IsADirectoryError:
+        return None
     except OSError as error:
         sys.stderr.write(f"python: can't open file {path!r}: [Errno {error.errno}] {error.strerror}\n")
         raise SystemExit(2) from None
-    if b"\0" in source:
-        raise SyntaxError("source code cannot contain null bytes")  # until 3.12 `compile` has a ValueError for it
-    return source
+    return source if b"\0" not in source and _is_decodable(source) else None  # else an archive, bytecode, or broken
 
 
-def is_decodable(source: bytes) -> bool:
+def _is_decodable(source: bytes) -> bool:
     """Whether the interpreter could read it as a file: `compile` lets pass what is wrong in a comment."""
     try:
         source.decode()
