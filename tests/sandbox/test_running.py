@@ -7,6 +7,7 @@ import json
 import os
 import re
 import subprocess
+import time
 import zipfile
 from collections.abc import Callable
 from dataclasses import replace
@@ -23,6 +24,14 @@ from tests.support.server import TOLERATED
 
 Run = Callable[..., Outcome]
 every_interpreter = pytest.mark.parametrize("interpreter", INTERPRETERS, ids=lambda each: each.minor_version)
+oldest_and_newest = pytest.mark.parametrize(  # and those between in `make test-all`
+    "interpreter",
+    [
+        each if each in (INTERPRETERS[0], INTERPRETERS[-1]) else pytest.param(each, marks=pytest.mark.long)
+        for each in INTERPRETERS
+    ],
+    ids=lambda each: each.minor_version,
+)
 
 
 @every_interpreter
@@ -122,8 +131,8 @@ ENDINGS = {
     "exception and a finalizer": "class T:\n    def __del__(self): print('gone')\nt = T(); 1 / 0",
     "forks that end with finalizers": "import os\nclass T:\n    def __del__(self): print('gone', os.getpid() == first)\n"
     "first = os.getpid(); t = T()\npid = os.fork()\nif pid: os.waitpid(pid, 0)",
-    "a descriptor by our old number": "import os\nf = open('/tmp/x', 'w+'); f.write('kept')\n"
-    "class T:\n    def __del__(self): f.flush(); print(open('/tmp/x').read())\nt = T()",
+    "descriptors are nobody else's": "import os\nfds = [os.open('/dev/null', os.O_RDONLY) for _ in range(50)]\n"
+    "class T:\n    def __del__(self): print(len([os.fstat(fd) for fd in fds]))\nt = T()",
     "input at its end": "try:\n    input()\nexcept EOFError as e:\n    print('EOF', e)",
 }
 
@@ -161,7 +170,7 @@ def test_code_ends_as_with_plain_python(run: Run, tmp_path: Path, name: str) -> 
 SHORT = ("exception", "recursion", "atexit after exception", "finalizers see all globals", "file of a module", "fork")
 
 
-@every_interpreter
+@oldest_and_newest
 @pytest.mark.parametrize(
     "name", [name if name in SHORT else pytest.param(name, marks=pytest.mark.long) for name in ENDINGS]
 )
@@ -215,7 +224,7 @@ def test_nothing_that_is_printed_is_taken_for_a_result(run: Run) -> None:
     assert outcome.result is None and "X" in outcome.stdout
 
 
-@every_interpreter
+@oldest_and_newest
 @pytest.mark.parametrize(
     ("code", "reason"),
     [
@@ -234,7 +243,7 @@ def test_a_value_that_cannot_be_shown_is_no_failure(run: Run, interpreter: Inter
 MANY = "x = 3\nif x == 0: pass\n" + "".join(f"elif x == {number}: pass\n" for number in range(9, 1509))
 
 
-@every_interpreter
+@oldest_and_newest
 @pytest.mark.parametrize(
     ("code", "result"),
     [
@@ -253,6 +262,13 @@ def test_an_eval_takes_what_plain_python_compiles(
 
 
 @every_interpreter
+def test_log_records_count_from_the_programs_start(run: Run, interpreter: Interpreter) -> None:
+    code = "import logging\nprint(logging.makeLogRecord({}).relativeCreated)"
+    time.sleep(1)
+    assert 0 <= float(run(code, python=interpreter.minor_version).stdout) < 900
+
+
+@oldest_and_newest
 @pytest.mark.parametrize("kind", ["archive", "directory", "bytecode", "broken bytecode"])
 def test_what_python_runs_beside_scripts_is_run(run: Run, tmp_path: Path, interpreter: Interpreter, kind: str) -> None:
     code = "import sys, helper\nprint(sys.argv, __name__, len(sys.path[0]) > 0, helper.WHO)\n1 / 0"
@@ -280,7 +296,7 @@ def test_what_python_runs_beside_scripts_is_run(run: Run, tmp_path: Path, interp
     assert (outcome.stdout, outcome.stderr, outcome.exit_code) == expected
 
 
-@every_interpreter
+@oldest_and_newest
 @pytest.mark.parametrize(
     "source",
     [

@@ -48,6 +48,7 @@ def serve(control: Control, report: int, plain_modules: FrozenSet[str]) -> NoRet
         run_command(command)
     if spec["becomes"]:
         become(spec["becomes"])
+    begin_anew()
     argv = [spec["entrypoint"], *spec["args"]]
     directory = runner.directory_of(spec["entrypoint"])
     if needs_fresh_interpreter(spec, directory, plain_modules):
@@ -55,6 +56,13 @@ def serve(control: Control, report: int, plain_modules: FrozenSet[str]) -> NoRet
         flag = "eval" if spec["eval_last_expr"] else "run"
         os.execv(sys.executable, [sys.executable, "-u", runner.__file__, flag, str(report), *argv])
     runner.run_main(argv, directory, report, eval_last_expr=spec["eval_last_expr"])
+
+
+def begin_anew() -> None:
+    """What a module remembers of the moment of its import: of this program it is now, and not when the box began."""
+    logging: Any = sys.modules.get("logging")
+    if logging is not None:
+        logging._startTime = time.time_ns() if type(logging._startTime) is int else time.time()  # from 3.13 on an int
 
 
 def prepare(control: Control) -> Dict[str, Any]:
