@@ -206,11 +206,9 @@ def _entrypoint(tree: CheckedTree, name: str, may_be_made: bool = False) -> str:
             f"entrypoint {shown(name)} is a notebook, and those don't run yet: send it as a script "
             "(jupyter nbconvert --to script)."
         )
-    if kind is DirectoryEntry and tree.kind(f"{path}/__main__.py") is not FileEntry and not may_be_made:
+    if kind is DirectoryEntry and tree.kind(f"{path}/__main__.py") is not FileEntry:
         raise InvalidRequest(f"entrypoint {shown(name)} is a directory without __main__.py: name a file.")
-    if kind is DirectoryEntry:
-        return path
-    if kind is not FileEntry and not may_be_made:
+    if kind is None and not may_be_made:
         raise InvalidRequest(f"entrypoint {shown(name)} is not among the files: name one of them.")
     return path
 
