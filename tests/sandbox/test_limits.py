@@ -88,8 +88,9 @@ def test_open_files_are_bounded(run: Run) -> None:
 
 @pytest.mark.usefixtures("needs_cgroups")
 def test_usage_is_what_the_kernel_counted(run: Run) -> None:
+    # Its own clock also has what the fork took before it was a sandbox, which the kernel does not count for this run.
     usage = run("x = bytearray(50 << 20)\nimport time\nwhile time.process_time() < 0.2: pass").exited.usage
-    assert 200 <= usage.cpu_ms < 5000 and usage.memory_peak_bytes >= 50 << 20
+    assert 190 <= usage.cpu_ms < 5000 and usage.memory_peak_bytes >= 50 << 20
 
 
 def test_cpu_is_counted_without_cgroups_too(run: Run) -> None:
