@@ -81,6 +81,12 @@ def test_a_result_is_capped_in_length(api: Api) -> None:
     assert len(result["result"]) < 20_000_000
 
 
+def test_what_goes_at_the_end_is_seen(api: Api) -> None:
+    code = "class A:\n    def __del__(self): print('gone', log)\nlog = [1]\na = A()\nraise SystemExit(3)"
+    result = api.eval(code)
+    assert (result["stdout"], result["stderr"], result["exit_code"]) == ("gone [1]\n", "", 3)
+
+
 def test_a_repr_that_raises_gives_a_warning(api: Api) -> None:
     code = "class Bad:\n    def __repr__(self):\n        raise ValueError('no')\nBad()"
     result = api.eval(code, eval_last_expr=True)

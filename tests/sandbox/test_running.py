@@ -129,6 +129,10 @@ ENDINGS = {
     "    def __hash__(self): print('hash'); return 1\nclass A(metaclass=M): pass\na = A()",
     "exit code and a finalizer": "import sys\nclass T:\n    def __del__(self): print('gone')\nt = T(); sys.exit(7)",
     "exception and a finalizer": "class T:\n    def __del__(self): print('gone')\nt = T(); 1 / 0",
+    "keyboard interrupt and what is left": "import threading, time, atexit, sys\n"
+    "sys.excepthook = lambda *a: print('hook')\natexit.register(print, 'bye')\n"
+    "class T:\n    def __del__(self): print('gone', len(log))\nlog = []; t = T()\n"
+    "threading.Thread(target=time.sleep, args=(60,), daemon=True).start()\nraise KeyboardInterrupt",
     "forks that end with finalizers": "import os\nclass T:\n    def __del__(self): print('gone', os.getpid() == first)\n"
     "first = os.getpid(); t = T()\npid = os.fork()\nif pid: os.waitpid(pid, 0)",
     "descriptors are nobody else's": "import os\nfds = [os.open('/dev/null', os.O_RDONLY) for _ in range(50)]\n"

@@ -76,17 +76,19 @@ class Endpoints:
         if seconds is None:
             return self._answers.of(await self._executions.get(execution_id))
         connection = _connection(request)
-        execution = await connection.while_connected(self._wait(connection, execution_id, seconds))
-        return self._answers.of(execution, {"Preference-Applied": "wait"})
+        execution, has_waited = await connection.while_connected(self._wait(connection, execution_id, seconds))
+        return self._answers.of(execution, {"Preference-Applied": "wait"} if has_waited else {})
 
-    async def _wait(self, connection: Protocol, execution_id: str, seconds: float) -> Execution:
+    async def _wait(self, connection: Protocol, execution_id: str, seconds: float) -> tuple[Execution, bool]:
+        """How it stands in the end, and whether that is what was asked for, and not cut short for others."""
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds) as patience:
+                end = patience.when()
                 with connection.waiting(patience):
                     execution = await self._executions.wait(execution_id, seconds)
                 await self._turns.next(NOTHING)  # the end of one execution may be news for hundreds
-                return execution
-        return await self._executions.get(execution_id)
+                return execution, True
+        return await self._executions.get(execution_id), patience.when() == end
 
     async def kill_execution(self, request: Request) -> Response:
         """Kill an execution; a finished one stays as it is."""

@@ -372,7 +372,7 @@ class Protocol(HttpToolsProtocol):
 
     def abandon(self) -> None:
         """Do no more for a client that has gone away."""
-        if self._abandon is not None:
+        if self._abandon is not None and self._has_gone():
             self._abandon()
 
     # --- refusals ---

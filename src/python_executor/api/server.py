@@ -115,10 +115,10 @@ def connections_max(settings: Settings, files: int, interpreters: int) -> int:
 
 
 def tune_interpreter() -> None:
-    """Requests leave no cycles behind, so looking for some after every few of them is time lost.
+    """Collect garbage seldom, since requests leave no cycles behind; and let the event loop wait little for threads.
 
-    The event loop gives up the interpreter's lock at each system call, a dozen times in an execution, and while a
-    thread parses something large it waits for the lock as often.
+    It gives up the interpreter's lock at each system call, a dozen times in an execution, and gets it back only when a
+    thread that parses something large is made to give it up.
     """
     gc.collect()
     gc.freeze()  # what is there by now stays

@@ -171,7 +171,7 @@ def main() -> NoReturn:
             if not select.select([SERVER], [], [], WAITS)[0]:
                 runner.warm_up()
             intake.serve(Control(), REPORT_FD, PLAIN_MODULES)
-        except SystemExit:
+        except (SystemExit, KeyboardInterrupt):
             raise  # its code has run, and the interpreter is to end
         except OSError as error:
             os.write(pipes[frames.WORD][1], frames.FAILED + str(error).encode())

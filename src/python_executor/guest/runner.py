@@ -14,10 +14,8 @@ if __name__ == "__main__":
     sys.path.insert(0, __file__.rpartition("/")[0])  # PYTHONSAFEPATH may have left it out
 
 import builtins
-import gc
 import io
 import os
-import signal
 import types
 
 import ending
@@ -60,28 +58,31 @@ def run_main(argv: List[str], directory: str, report: int, *, eval_last_expr: bo
     main = prepare_main(argv, path, directory)
     said: List[bytes] = []
     sys.setrecursionlimit(sys.getrecursionlimit() + frames_above(sys._getframe()))
-    code, fatal_signal = 0, 0
+    code, is_interrupted = 0, False
     try:
         said.append(execute(path, main, eval_last_expr=eval_last_expr))
     except SystemExit as exit_request:
         code = exit_code_of(exit_request)
     except BaseException as error:
         code = 1
-        fatal_signal = signal.SIGINT if isinstance(error, KeyboardInterrupt) else 0
+        is_interrupted = isinstance(error, KeyboardInterrupt)
         said.append(raised_frame(error, path))
         show(error)
-    is_over = beginning.leaves_nothing()
-    if is_over and not fatal_signal:
+    is_over = not is_interrupted and beginning.leaves_nothing()
+    if is_over:
         said.append(frames.frame(frames.EXIT, bytes([code])))
     if _getpid() == own_pid:  # else user code forked, and this is not the process that we report on
         tell(report, b"".join(said))
-    if fatal_signal:
-        ending.ignore_errors(lambda: clear_globals(main))
-        signal.signal(fatal_signal, signal.SIG_DFL)
-        os.kill(_getpid(), fatal_signal)
     if is_over:
         _exit(code)
+    if is_interrupted:
+        sys.excepthook = ignore  # it has been shown
+        raise KeyboardInterrupt  # after its end the interpreter kills itself by SIGINT
     raise SystemExit(code)  # to the interpreter, which ends; its status tells the rest
+
+
+def ignore(*_: object) -> None:
+    """Do nothing."""
 
 
 def frames_above(frame: Optional[types.FrameType]) -> int:
@@ -115,15 +116,10 @@ def execute(path: str, main: types.ModuleType, *, eval_last_expr: bool) -> bytes
     code = source.read(path)
     if code is None:
         os.execv(sys.executable, [sys.executable, "-u", *sys.argv])
-    if not eval_last_expr:
-        arguments = (compile(code, path, "exec", dont_inherit=True), vars(main))
-        exec(
-            *arguments
-        )  # so it counts as one level of recursion whether or not the interpreter has met this line before
-        return b""
-    body, expression, line = source.halves(code, path)
+    whole = None if eval_last_expr else compile(code, path, "exec", dont_inherit=True)
+    body, expression, line = (whole, None, 0) if whole else source.halves(code, path)
     arguments = (body, vars(main))
-    exec(*arguments)
+    exec(*arguments)  # a form that counts as a level of recursion however often the interpreter has met it
     if expression is None:
         return b""
     held = [eval(expression, vars(main))]
@@ -181,16 +177,6 @@ def show_at_once(error: BaseException) -> None:
         stderr.write(text)
     except BaseException:
         pass  # closed or replaced by user code: plain Python says nothing then, either
-
-
-def clear_globals(main: types.ModuleType) -> None:
-    """Let finalizers of what `__main__` held run, about as the interpreter would: a signal is to end it."""
-    namespace = vars(main)
-    for is_private in (True, False):
-        for name in list(namespace):
-            if (name.startswith("_") and not name.startswith("__")) is is_private and name != "__builtins__":
-                namespace[name] = None
-    gc.collect()
 
 
 # --- the report -------------------------------------------------------------------------------------------------------

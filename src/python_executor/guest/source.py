@@ -52,8 +52,9 @@ def halves(source: bytes, path: str) -> Tuple[types.CodeType, Optional[types.Cod
         body = compile(tree, path, "exec", dont_inherit=True)
         expression = compile(_ast.Expression(last.value), path, "eval", body.co_flags & FUTURE_FLAGS, dont_inherit=True)
         return body, expression, last.lineno
-    except RecursionError:  # as objects a tree may be less deep than the compiler's own
-        return _halves_by_lines(source, path)
+    except RecursionError:
+        pass  # as objects a tree may be less deep than the compiler's own
+    return _halves_by_lines(source, path)
 
 
 def _halves_by_lines(source: bytes, path: str) -> Tuple[types.CodeType, Optional[types.CodeType], int]:

@@ -421,7 +421,7 @@ def main() -> None:
         zygote.forget()
         hooks.release()
         entry.enter(boundaries, *job, PLAIN_MODULES)
-    except SystemExit:
+    except (SystemExit, KeyboardInterrupt):
         raise  # its code has run, and the interpreter is to end
     except BaseException:
         pass
