@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -145,11 +146,19 @@ def test_an_image_is_pulled_once_for_all_who_ask_and_each_is_told_how_far_it_is(
         registry.close()
         assert containers.api.run("print(3)", docker_image=name)["stdout"] == "3\n"
     finally:
-        time.sleep(0.5)  # until what was run is gone: what waits for more of it holds the image
-        for image in set(containers.engine.run_cli("images", "--quiet", f"{registry.address}/some/python").split()):
-            waiting = containers.engine.run_cli("ps", "--all", "--quiet", f"--filter=ancestor={image}").split()
-            containers.engine.run_cli("rm", "--force", *waiting)
-            containers.engine.run_cli("rmi", "--force", image)
+        assert eventually(lambda: _removed(containers.engine, f"{registry.address}/some/python"))
+
+
+def _removed(engine: Engine, repository: str) -> bool:
+    """Whether its images are gone, and the containers that hold them: the server removes some of those itself."""
+    images = set(engine.run_cli("images", "--quiet", repository).split())
+    for image in images:
+        with suppress(RuntimeError):  # somebody else is at it
+            waiting = engine.run_cli("ps", "--all", "--quiet", f"--filter=ancestor={image}").split()
+            if waiting:
+                engine.run_cli("rm", "--force", *waiting)
+            engine.run_cli("rmi", "--force", image)
+    return not images
 
 
 def _progress(served: Served, asked: list[str]) -> list[dict[str, Any]]:
