@@ -301,6 +301,13 @@ def test_what_python_runs_beside_scripts_is_run(run: Run, tmp_path: Path, interp
 
 
 @oldest_and_newest
+def test_what_plain_python_does_not_compile_shows_no_frame_of_ours(run: Run, interpreter: Interpreter) -> None:
+    for code in ("x = 1\n" + "+".join(["x"] * 20_000), "x = 1\n" + "-" * 20_000 + "x"):
+        outcome = run(code, eval_last_expr=True, python=interpreter.minor_version)
+        assert "/guest" not in outcome.stderr and "During handling" not in outcome.stderr, outcome.stderr
+
+
+@oldest_and_newest
 @pytest.mark.parametrize(
     "source",
     [
