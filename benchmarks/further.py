@@ -62,6 +62,11 @@ def works() -> list[Work]:
             (b"x" * 1023 + b"\n") * 1024,
         ),
         Work(
+            "300,000 prints",
+            {"main.py": b"for n in range(300000): print(n)\n"},
+            "".join(f"{n}\n" for n in range(300000)).encode(),
+        ),
+        Work(
             "a 10 MiB archive, `exec/sync`",
             {"main.py": f"import sys\n{read}".encode(), **blocks},
             b"10485760\n",

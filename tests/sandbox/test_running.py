@@ -513,3 +513,39 @@ def test_a_module_that_cannot_be_preloaded_is_named_with_the_reason(engine: Engi
     reason = "the module asyncio.windows_events can't be imported ahead (PRELOAD): ImportError: win32 only"
     with pytest.raises(BackendError, match=re.escape(reason)):
         preloading(engine, "asyncio.windows_events")
+
+
+LINES = """
+import threading
+def tell(name):
+    for n in range(500): print(name * 20, n)
+threads = [threading.Thread(target=tell, args=(name,)) for name in "abcdefgh"]
+for each in threads: each.start()
+for each in threads: each.join()
+"""
+
+
+@oldest_and_newest
+def test_lines_of_threads_are_as_whole_as_plainly(run: Run, interpreter: Interpreter) -> None:
+    lines = run(LINES, python=interpreter.minor_version).stdout.splitlines()
+    assert sorted(lines) == sorted(f"{name * 20} {n}" for name in "abcdefgh" for n in range(500))
+
+
+@oldest_and_newest
+@pytest.mark.parametrize("end", ["os._exit(0)", "os.kill(os.getpid(), 9)", "os.kill(os.getpid(), 11)"])
+def test_what_was_printed_before_a_sudden_end_is_kept(run: Run, interpreter: Interpreter, end: str) -> None:
+    outcome = run(f"import os\nprint('on', 'my', end=' way')\n{end}", python=interpreter.minor_version)
+    assert outcome.stdout == "on my way"
+    outcome = run(f"import os\nfor n in range(5000): print(n)\n{end}", python=interpreter.minor_version)
+    assert outcome.stdout == "".join(f"{n}\n" for n in range(5000))
+
+
+@oldest_and_newest
+def test_streams_that_print_much_may_be_replaced_and_detached(run: Run, interpreter: Interpreter) -> None:
+    code = (
+        "import io, sys\nfor n in range(1000): print(n)\n"
+        "sys.stdout = io.TextIOWrapper(sys.stdout.detach(), encoding='utf-8', line_buffering=True)\n"
+        "for n in range(3000): print(n)\n"
+    )
+    outcome = run(code, python=interpreter.minor_version)
+    assert (outcome.stdout, outcome.stderr) == ("".join(f"{n}\n" for n in (*range(1000), *range(3000))), "")

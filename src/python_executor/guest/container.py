@@ -16,10 +16,12 @@ PLAIN_MODULES = frozenset(sys.modules) - {"container"}
 import os
 import select
 import signal
+import time
 
 import frames
 import intake
 import runner
+import streams
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,6 +31,8 @@ REPORT_FD = 3
 CONTROL_FD = 4
 SERVER, OUT = 0, 1
 WAITS = 0.05  # seconds after which nobody is in a hurry
+BUSY = 16  # reads after which the streams are read less often, see native/pipes.py
+NAP = 0.001  # seconds
 
 
 class Control(intake.Control):
@@ -81,6 +85,7 @@ class Supervisor:
         self.user = user
         self.pipes = pipes  # kind of frame by descriptor, in the order in which they are emptied
         self.woken = woken  # readable when a child has ended
+        self.reads = 0
         self.poll = select.poll()
         for fd in (*pipes, woken):
             self.poll.register(fd, select.POLLIN)
@@ -111,6 +116,9 @@ class Supervisor:
         if self.pipes[fd] == frames.REPORT:
             self.empty(frames.OUTPUT, frames.ERRORS)
         send(self.pipes[fd], data)
+        self.reads += 1
+        if self.reads > BUSY and len(data) < frames.CHUNK_MAX // 2:
+            time.sleep(NAP)
 
     def empty(self, *kinds: int) -> None:
         """All that is in these pipes, and no more than they hold, whoever still writes."""
@@ -154,7 +162,7 @@ def send(kind: int, data: bytes) -> None:
 def main() -> NoReturn:
     """Fork the user process, and be PID 1 to it. Does not return."""
     sys.path.remove(os.path.dirname(__file__))
-    for name in ("container", "ending", "environment", "frames", "intake", "runner", "source"):
+    for name in ("container", "ending", "environment", "frames", "intake", "runner", "source", "streams"):
         del sys.modules[name]  # a request may bring files of these names
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # which PID 1 never gets from inside, unless it has a handler
     woken, wake = os.pipe()
@@ -199,3 +207,4 @@ def become_user_process(fds: List[int]) -> None:
     for target, fd in enumerate([os.dup(fd) for fd in fds], start=1):
         os.dup2(fd, target, inheritable=target < REPORT_FD)
     os.closerange(CONTROL_FD + 1, 256)
+    streams.settle()

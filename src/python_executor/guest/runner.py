@@ -21,6 +21,7 @@ import types
 import ending
 import frames
 import source
+import streams
 
 TYPE_CHECKING = False  # without `typing`: what is imported here takes time in each container
 if TYPE_CHECKING:
@@ -235,6 +236,7 @@ def run_fresh() -> NoReturn:
         del sys.modules[name]  # user code imports its own copy, or the file of the request that hides it
     flag, report, *argv = sys.argv[1:]
     os.set_inheritable(int(report), False)
+    streams.settle()
     run_main(argv, directory_of(argv[0]), int(report), eval_last_expr=flag == "eval")
 
 

@@ -48,6 +48,7 @@ import networks
 import runner
 import sharing
 import store
+import streams
 
 sys.path.remove(GUEST_DIRECTORY)
 for name in (
@@ -62,6 +63,7 @@ for name in (
     "sharing",
     "source",
     "store",
+    "streams",
 ):
     del sys.modules[name]  # a request may bring files of these names
 
@@ -407,6 +409,7 @@ def main() -> None:
                 environment.activate()
                 preload(control, config["environment"], is_lenient=False)
     runner.warm_up()
+    streams.settle()
     zygote = Zygote(control, config)
     del config
     gc.collect()

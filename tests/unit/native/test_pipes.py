@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 
 import pytest
 
-from python_executor.sandboxes.native.pipes import Pipes
+from python_executor.sandboxes.native.pipes import Output, Pipes
 
 
 @pytest.mark.parametrize("failing", ["pipe2", "socketpair"])
@@ -25,3 +26,27 @@ def test_where_not_all_can_be_had_none_is_kept(monkeypatch: pytest.MonkeyPatch, 
     with pytest.raises(OSError, match="Too many open files"):
         Pipes()
     assert os.listdir("/proc/self/fd") == before
+
+
+def test_a_stream_that_is_written_to_all_the_time_is_read_in_few_pieces() -> None:
+    read_end, write_end = os.pipe()
+    os.set_blocking(read_end, False)
+    heard: list[bytes] = []
+    lines = [b"%d\n" % n for n in range(5000)]
+
+    def write() -> None:
+        for line in lines:
+            os.write(write_end, line)
+
+    async def hear_all() -> None:
+        output = Output(read_end, heard.append)
+        output.listen()
+        await asyncio.to_thread(write)
+        output.stop()
+        output.read_rest()
+
+    asyncio.run(hear_all())
+    os.close(read_end)
+    os.close(write_end)
+    assert b"".join(heard) == b"".join(lines)
+    assert len(heard) < 500

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import fcntl
 import os
 import socket
+from collections.abc import Callable
 
 READ_SIZE = 1 << 16
+BUSY = 16  # reads after which a stream is read less often
+NAP = 0.001  # seconds: how long then nothing is read, so that many writes are read at once
 
 
 class Pipes:
@@ -56,3 +61,47 @@ def read_now(fd: int) -> bytes | None:
         return os.read(fd, READ_SIZE)
     except BlockingIOError:
         return None
+
+
+class Output:
+    """What is heard of one stream.
+
+    At first it is read whenever something is there. A program that prints all the time would wake the server for each
+    half of a line, which costs both of them more than the printing: from then on a read is followed by a nap.
+    """
+
+    def __init__(self, fd: int, hear: Callable[[bytes], None]) -> None:
+        self._fd = fd
+        self._hear = hear
+        self._reads = 0
+        self._nap: asyncio.TimerHandle | None = None
+
+    def listen(self) -> None:
+        """From now on."""
+        self._nap = None
+        asyncio.get_running_loop().add_reader(self._fd, self._read)
+
+    def stop(self) -> None:
+        """What comes later is for `read_rest`."""
+        asyncio.get_running_loop().remove_reader(self._fd)
+        if self._nap is not None:
+            self._nap.cancel()
+
+    def read_rest(self) -> None:
+        """What was written before the end and not read yet: no more than the pipe holds, whoever still writes."""
+        left = fcntl.fcntl(self._fd, fcntl.F_GETPIPE_SZ)
+        while left > 0 and (data := read_now(self._fd)):
+            self._hear(data[:left])
+            left -= len(data)
+
+    def _read(self) -> None:
+        data = read_now(self._fd)
+        loop = asyncio.get_running_loop()
+        if data:
+            self._hear(data)
+            self._reads += 1
+            if self._reads > BUSY and len(data) < READ_SIZE // 2:
+                loop.remove_reader(self._fd)
+                self._nap = loop.call_later(NAP, self.listen)
+        elif data == b"":
+            loop.remove_reader(self._fd)

@@ -40,6 +40,7 @@ _GUEST_FILES = (
     "sharing.py",
     "source.py",
     "store.py",
+    "streams.py",
     "zygote.py",
 )
 _SYSTEM_DIRECTORIES = ("/usr/bin", "/usr/lib", "/usr/lib32", "/usr/lib64", "/usr/libx32", "/usr/share/zoneinfo")

@@ -14,7 +14,6 @@ import fcntl
 import os
 import signal
 import socket
-from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -30,7 +29,7 @@ from ..base import Emit
 from ..report import ReportReader
 from . import watch
 from .cgroups import Cgroup
-from .pipes import READ_SIZE, Pipes, read_now
+from .pipes import READ_SIZE, Output, Pipes, read_now
 from .plan import UV
 
 if TYPE_CHECKING:
@@ -60,6 +59,10 @@ class NativeSandbox:
         self._has_environment = False  # of its own, beside what its box may have
         self._disk_bytes = disk_bytes
         self._emit: Emit | None = None
+        self._outputs = [
+            Output(pipes.stdout, lambda data: self._emit_event(Stdout(data))),
+            Output(pipes.stderr, lambda data: self._emit_event(Stderr(data))),
+        ]
         self._memory_bytes = 0
         self._over_memory = False
         self._over_what = ""  # where that is not the limit of memory
@@ -241,22 +244,14 @@ class NativeSandbox:
     # --- out ---
 
     def _listen(self) -> None:
-        loop = asyncio.get_running_loop()
-        loop.add_reader(self._pipes.stdout, self._on_output, self._pipes.stdout, Stdout)
-        loop.add_reader(self._pipes.stderr, self._on_output, self._pipes.stderr, Stderr)
-        loop.add_reader(self._pipes.report, self._on_report)
+        for output in self._outputs:
+            output.listen()
+        asyncio.get_running_loop().add_reader(self._pipes.report, self._on_report)
 
     def _stop_listening(self) -> None:
-        loop = asyncio.get_running_loop()
-        for fd in (self._pipes.stdout, self._pipes.stderr, self._pipes.report):
-            loop.remove_reader(fd)
-
-    def _on_output(self, fd: int, event: Callable[[bytes], Event]) -> None:
-        data = read_now(fd)
-        if data:
-            self._emit_event(event(data))
-        elif data == b"":
-            asyncio.get_running_loop().remove_reader(fd)
+        for output in self._outputs:
+            output.stop()
+        asyncio.get_running_loop().remove_reader(self._pipes.report)
 
     def _on_report(self) -> None:
         data = read_now(self._pipes.report)
@@ -283,12 +278,9 @@ class NativeSandbox:
             self._emit(event)
 
     def _read_rest(self) -> None:
-        """What was written before the end and not read yet: no more than the pipes hold, whoever still writes."""
-        for fd, event in ((self._pipes.stdout, Stdout), (self._pipes.stderr, Stderr)):
-            left = fcntl.fcntl(fd, fcntl.F_GETPIPE_SZ)
-            while left > 0 and (data := read_now(fd)):
-                self._emit_event(event(data[:left]))
-                left -= len(data)
+        """What was written before the end and not read yet."""
+        for output in self._outputs:
+            output.read_rest()
         left = fcntl.fcntl(self._pipes.report, fcntl.F_GETPIPE_SZ)
         while left > 0 and (data := read_now(self._pipes.report)):
             self._report.feed(data)
@@ -424,6 +416,7 @@ class NativeSandbox:
         self._pipes.close_host_ends()
         self._box.forget(self._number, self._uid, self._cgroup)
         self._emit = None  # which holds the execution and all its output
+        self._outputs.clear()  # and these hold this
 
 
 def _guest_may_be_gone() -> suppress:
