@@ -20,7 +20,7 @@ from python_executor.model.errors import BackendError
 from python_executor.sandboxes.native.plan import PackageStore
 from tests.sandbox.conftest import INTERPRETERS, NEWEST, Engine, Outcome, make_spec
 
-MODULE = "value = 41\n"
+MODULE = "import os\nvalue = 41\nmode = os.environ.get('MODE', 'none')\n"
 ADDED, OTHER = Environment("env_" + "a" * 32, ()), Environment("env_" + "b" * 32, ())
 
 
@@ -96,8 +96,22 @@ def test_an_environment_cannot_be_written_and_tells_no_path_of_the_host(packed: 
 
 def test_a_named_environment_has_its_modules_imported_before_any_code_comes(packed: Engine) -> None:
     named = Environment(ADDED.key, (), "mine", ("added",))
-    assert run(packed, "import sys; print('added' in sys.modules, sys.prefix)", named).stdout == "True /venv\n"
+    assert run(packed, "import sys; print('added' in sys.modules, sys.prefix)", named).stdout == "False /venv\n"
+    assert run(packed, "import sys; print(sys.meta_path[-1].ahead.is_waiting('added'))", named).stdout == "True\n"
     assert run(packed, "import added; print(added.value)", named).stdout == "41\n"
+
+
+@pytest.mark.parametrize("env", [(), (("OTHER", "x"),), (("MODE", "fast"),), (("OMP_NUM_THREADS", "1"),)])
+def test_a_variable_that_a_module_read_when_it_was_imported_ahead_counts(packed: Engine, env: object) -> None:
+    named = Environment(ADDED.key, (), "mine", ("added",))
+    code = "import sys; print(hasattr(sys.meta_path[-1], 'ahead'))\nimport added; print(added.mode)"
+    is_read = env in ((("MODE", "fast"),), (("OMP_NUM_THREADS", "1"),))
+    assert run(packed, code, named, env=env).stdout == f"{not is_read}\n{'fast' if 'MODE' in str(env) else 'none'}\n"
+
+
+def test_a_file_of_the_request_hides_what_was_imported_ahead(packed: Engine) -> None:
+    named = Environment(ADDED.key, (), "mine", ("added",))
+    assert run(packed, "import added; print(added.WHO)", named, files={"added.py": "WHO = 'mine'"}).stdout == "mine\n"
 
 
 def test_a_named_environment_that_was_forgotten_closes_its_box(packed: Engine) -> None:

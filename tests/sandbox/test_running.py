@@ -485,7 +485,7 @@ os.wait()
 
 
 def preloading(engine: Engine, *modules: str) -> Outcome:
-    """What code finds imported before its first line, of the modules; in a box of its own."""
+    """Which of the modules wait to be given to the code; in a box of its own."""
 
     async def run_there() -> Outcome:
         other = NativeBackend(
@@ -500,7 +500,7 @@ def preloading(engine: Engine, *modules: str) -> Outcome:
         finally:
             await other.close()
 
-    spec = make_spec(f"import sys; print([name for name in {modules!r} if name in sys.modules])")
+    spec = make_spec(f"import sys; print([name for name in {modules!r} if sys.meta_path[-1].ahead.is_waiting(name)])")
     return engine.wait(run_there())
 
 
@@ -549,3 +549,39 @@ def test_streams_that_print_much_may_be_replaced_and_detached(run: Run, interpre
     )
     outcome = run(code, python=interpreter.minor_version)
     assert (outcome.stdout, outcome.stderr) == ("".join(f"{n}\n" for n in (*range(1000), *range(3000))), "")
+
+
+SEARCHED = {
+    "a path of one's own": "import sys; sys.path.insert(0, 'src'); import random; print(random.WHO, random.__file__)",
+    "for a module of the library": "import sys; sys.path.insert(0, 'src'); import tempfile; print(tempfile._Random)",
+    "after an import": "import tempfile, sys; sys.path.insert(0, 'src'); import random; print(random.randint(3, 3))",
+    "written by the program": "open('json.py', 'w').write('WHO = 1'); import importlib; importlib.invalidate_caches();"
+    "import json; print(json.WHO)",
+    "at the end of the path": "import sys; sys.path.append('src'); import random; print(random.randint(3, 3))",
+    "an import of all": "import json, re, random, tempfile, logging, threading, collections.abc, concurrent.futures,"
+    "asyncio; from json import *; print(json.loads('[1]'), collections.abc.Mapping, concurrent.futures.Future)",
+    "what there is": "import sys; print([name for name in ('json', 'random', 're', 'threading', 'logging', 'typing',"
+    "'dataclasses', 'datetime', 'collections', 'warnings', 'traceback', 'ast') if name in sys.modules])",
+    "what came along": "import logging, sys; print([name for name in ('logging', 'threading', 'string', 're',"
+    "'traceback', 'json', 'random', 'asyncio') if name in sys.modules])",
+    "a module again": "import json, sys; first = json; del sys.modules['json']; import json; print(json is first)",
+    "a module reloaded": "import json, importlib; importlib.reload(json); print(json.__spec__, json.__spec__.loader)",
+    "a spec": "import importlib.util; print(importlib.util.find_spec('json')); import json; print(json.__spec__)",
+    "modules of a directory": "import pkgutil, json; print(sorted(each.name for each in pkgutil.iter_modules())[:99]);"
+    "print([each.name for each in pkgutil.iter_modules(json.__path__)])",
+    "threads that are waited for": "import concurrent.futures, time\npool = concurrent.futures.ThreadPoolExecutor()\n"
+    "pool.submit(lambda: (time.sleep(0.1), print('done')))",
+}
+
+
+@oldest_and_newest
+@pytest.mark.parametrize("name", SEARCHED)
+def test_imports_find_what_they_find_plainly(run: Run, tmp_path: Path, interpreter: Interpreter, name: str) -> None:
+    (tmp_path / "src").mkdir()
+    (tmp_path / "src/random.py").write_text("WHO = 'mine'\nRandom = 'my own'\n")
+    (tmp_path / "main.py").write_text(SEARCHED[name])
+    expected = plain(interpreter, tmp_path, "-S", "main.py")  # without packages of this machine
+    outcome = run(SEARCHED[name], files={"src/random.py": "WHO = 'mine'\nRandom = 'my own'\n"},
+                  python=interpreter.minor_version)  # fmt: skip
+    stdout = outcome.stdout.replace("/python/lib", f"{interpreter.prefix}/lib")
+    assert (shown(stdout), shown(outcome.stderr), outcome.exit_code) == (shown(expected[0]), *expected[1:])

@@ -182,7 +182,7 @@ MUTATIONS: dict[str, Mutation] = {
     "descriptors": Mutation("descriptors", ((ENTRY, "    kernel.close_from(REPORT_FD + 3)\n", ""),)),
     "control-socket": Mutation("descriptors", ((INTAKE, "    control.close()\n", ""),)),
     "frames": Mutation(
-        "", ((ZYGOTE, "                return Job(uid, file_system, fds)", "                entry.enter(self.boundaries, uid, file_system, fds, PLAIN_MODULES)"),)
+        "", ((ZYGOTE, "                return Job(uid, file_system, fds)", "                entry.enter(self.boundaries, uid, file_system, fds, RECORD)"),)
     ),
     "memory-merging": Mutation("", ((SECCOMP, '        "madvise": _refuse(2, _MADV_MERGEABLE),\n        "prctl": _refuse(0, _PR_SET_MEMORY_MERGE, _PR_SET_SECCOMP),\n',
                                      '        "madvise": ALLOW,\n        "prctl": ALLOW,\n'),)),

@@ -162,8 +162,6 @@ def send(kind: int, data: bytes) -> None:
 def main() -> NoReturn:
     """Fork the user process, and be PID 1 to it. Does not return."""
     sys.path.remove(os.path.dirname(__file__))
-    for name in ("container", "ending", "environment", "frames", "intake", "runner", "source", "streams"):
-        del sys.modules[name]  # a request may bring files of these names
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # which PID 1 never gets from inside, unless it has a handler
     woken, wake = os.pipe()
     for fd in (woken, wake):
@@ -178,7 +176,9 @@ def main() -> NoReturn:
             become_user_process([pipes[kind][1] for kind in (frames.OUTPUT, frames.ERRORS, frames.REPORT, frames.WORD)])
             if not select.select([SERVER], [], [], WAITS)[0]:
                 runner.warm_up()
-            intake.serve(Control(), REPORT_FD, PLAIN_MODULES)
+            for name in sys.modules.keys() - PLAIN_MODULES:
+                del sys.modules[name]  # user code imports its own copy, or the file of the request that hides it
+            intake.serve(Control(), REPORT_FD, None)
         except (SystemExit, KeyboardInterrupt):
             raise  # its code has run, and the interpreter is to end
         except OSError as error:

@@ -19,7 +19,7 @@ import types
 
 TYPE_CHECKING = False  # without `typing`: what is imported here takes time in each container
 if TYPE_CHECKING:
-    from typing import Any, Callable, Dict, Optional
+    from typing import Any, Callable, Collection, Dict, Optional
 
 SMALL_KIB = 64 << 10  # that a program may have taken: to look through more is as dear as to end
 HARMLESS, FINALIZED, SUSPENDED, TYPE, REFERENCE = range(5)
@@ -42,8 +42,9 @@ _QUIET_STREAMS = (io.TextIOWrapper, io.StringIO)  # whose flush runs no Python
 class Beginning:
     """What was there before user code."""
 
-    def __init__(self) -> None:
+    def __init__(self, ahead: Collection[str] = ()) -> None:
         self.modules = set(sys.modules)
+        self.ahead = ahead
         self.size = _usage(resource.RUSAGE_SELF).ru_maxrss
         _freeze()  # so that what comes is told from it
 
@@ -68,6 +69,8 @@ class Beginning:
     def _has_foreign_library(self) -> bool:
         """Whether code of others has been loaded that the C library may know, with handlers and buffers of its own."""
         for name in sys.modules.keys() - self.modules:
+            if name in self.ahead:
+                continue
             module = sys.modules[name]
             if name == "_ctypes":
                 return True

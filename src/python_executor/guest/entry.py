@@ -9,11 +9,14 @@ from __future__ import annotations
 import os
 import resource
 import socket
-from typing import FrozenSet, List, NamedTuple, Tuple
+from typing import TYPE_CHECKING, List, NamedTuple, Tuple
 
 import frames
 import intake
 import kernel
+
+if TYPE_CHECKING:
+    from ahead import Ahead
 
 REPORT_FD = 3
 OPEN_FILES = 1024
@@ -32,7 +35,7 @@ class Boundaries(NamedTuple):
         return {"source": "sandbox", "size": str(size), "nr_inodes": str(self.inodes), "mode": "0755"}
 
 
-def enter(boundaries: Boundaries, uid: int, file_system: int, fds: List[int], plain_modules: FrozenSet[str]) -> None:
+def enter(boundaries: Boundaries, uid: int, file_system: int, fds: List[int], imported: Ahead) -> None:
     """Become the user process of a sandbox, then run what the server sends. Does not return."""
     stdout, stderr, report, control, *cgroups = fds
     try:
@@ -56,7 +59,7 @@ def enter(boundaries: Boundaries, uid: int, file_system: int, fds: List[int], pl
         os._exit(125)
     os.write(control, frames.READY)
     server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, control)
-    intake.serve(intake.Control(server), REPORT_FD, plain_modules)
+    intake.serve(intake.Control(server), REPORT_FD, imported)
 
 
 def join_cgroups(files: List[int]) -> None:

@@ -3,7 +3,7 @@
 Until `STARTED` is sent this is our code on the server's data, carried out as the unprivileged user: files, stdin,
 directory. Then the control socket is closed, and what follows is user code: first the request's own commands, then its
 program, in this fork of the zygote; or in a fresh interpreter, where only that behaves as `python main.py` would (a
-variable that is read at start, a file of the request that hides a module already imported).
+variable that is read at start, or was by a module that is imported already).
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ import runner
 TYPE_CHECKING = False  # without `typing`: what is imported here takes time in each container
 if TYPE_CHECKING:
     import socket
-    from typing import Any, Callable, Dict, FrozenSet, List, NoReturn, Tuple
+    from typing import Any, Callable, Dict, List, NoReturn, Optional, Tuple
+
+    from ahead import Ahead
 
 START_VARIABLES = ("PYTHON", "LD_", "LC_", "LANG", "MALLOC_", "GLIBC_TUNABLES")
 COPY_CHUNK = 1 << 20
@@ -30,7 +32,7 @@ RECEIVE_SIZE = 1 << 16
 ONE_DESCRIPTOR = 20  # bytes of ancillary data: CMSG_LEN(4)
 
 
-def serve(control: Control, report: int, plain_modules: FrozenSet[str]) -> NoReturn:
+def serve(control: Control, report: int, imported: Optional[Ahead]) -> NoReturn:
     """Receive a spec, make its files, run it, exit."""
     try:
         spec = prepare(control)
@@ -41,6 +43,8 @@ def serve(control: Control, report: int, plain_modules: FrozenSet[str]) -> NoRet
     control.close()
     if spec["environment"]:
         environment.activate()
+        if imported:
+            imported.forget("sysconfig")  # it would go on with the other prefix
     if spec["env"]:
         os.environ.update(spec["env"])
         time.tzset()
@@ -48,19 +52,20 @@ def serve(control: Control, report: int, plain_modules: FrozenSet[str]) -> NoRet
         run_command(command)
     if spec["becomes"]:
         become(spec["becomes"])
-    begin_anew()
+    modules = imported.modules if imported else {}
+    begin_anew(modules)
     argv = [spec["entrypoint"], *spec["args"]]
     directory = runner.directory_of(spec["entrypoint"])
-    if needs_fresh_interpreter(spec, directory, plain_modules):
+    if needs_fresh_interpreter(spec["env"], imported):
         os.set_inheritable(report, True)
         flag = "eval" if spec["eval_last_expr"] else "run"
         os.execv(sys.executable, [sys.executable, "-u", runner.__file__, flag, str(report), *argv])
-    runner.run_main(argv, directory, report, eval_last_expr=spec["eval_last_expr"])
+    runner.run_main(argv, directory, report, eval_last_expr=spec["eval_last_expr"], ahead=modules)
 
 
-def begin_anew() -> None:
+def begin_anew(modules: Dict[str, Any]) -> None:
     """What a module remembers of the moment of its import: of this program it is now, and not when the box began."""
-    logging: Any = sys.modules.get("logging")
+    logging = modules.get("logging")
     if logging is not None:
         logging._startTime = time.time_ns() if type(logging._startTime) is int else time.time()  # from 3.13 on an int
 
@@ -230,12 +235,8 @@ def become(uid: int) -> None:
     os.setresuid(uid, uid, uid)
 
 
-def needs_fresh_interpreter(spec: Dict[str, Any], directory: str, plain_modules: FrozenSet[str]) -> bool:
-    """Whether only an interpreter that starts now would behave as `python main.py`."""
-    if any(name.startswith(START_VARIABLES) for name in spec["env"]):
-        return True
-    try:
-        names = {name.partition(".")[0] for name in os.listdir(directory)}
-    except OSError:
-        return False  # no such entrypoint; the run will say so
-    return any(name in sys.modules and name not in plain_modules for name in names - {"__main__"})
+def needs_fresh_interpreter(variables: Dict[str, str], imported: Optional[Ahead]) -> bool:
+    """Whether only an interpreter that starts now would behave as `python main.py`: they are read by then."""
+    if not variables:
+        return False
+    return any(name.startswith(START_VARIABLES) for name in variables) or bool(imported and imported.reads(variables))

@@ -25,7 +25,7 @@ import streams
 
 TYPE_CHECKING = False  # without `typing`: what is imported here takes time in each container
 if TYPE_CHECKING:
-    from typing import List, NoReturn, Optional
+    from typing import Collection, List, NoReturn, Optional
 
 WORK = "/work"
 
@@ -51,11 +51,16 @@ def directory_of(entrypoint: str) -> str:
     return WORK
 
 
-def run_main(argv: List[str], directory: str, report: int, *, eval_last_expr: bool) -> NoReturn:
-    """`python ARGV...`: run the file as `__main__`, then end as the interpreter would, with a report."""
+def run_main(
+    argv: List[str], directory: str, report: int, *, eval_last_expr: bool, ahead: Collection[str] = ()
+) -> NoReturn:
+    """`python ARGV...`: run the file as `__main__`, then end as the interpreter would, with a report.
+
+    `ahead` are the names of modules that were imported before this, whether they are in `sys.modules` or not.
+    """
     own_pid = _getpid()
     path = os.path.join(WORK, argv[0])
-    beginning = ending.Beginning()
+    beginning = ending.Beginning(ahead)
     main = prepare_main(argv, path, directory)
     said: List[bytes] = []
     sys.setrecursionlimit(sys.getrecursionlimit() + frames_above(sys._getframe()))

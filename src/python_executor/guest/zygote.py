@@ -22,6 +22,10 @@ sys.path.pop(0)  # our own directory: user code must not find it
 GUEST_DIRECTORY = __file__.rpartition("/")[0]
 sys.path.append(GUEST_DIRECTORY)
 
+import ahead
+
+RECORD = ahead.Record(PLAIN_MODULES)
+
 import base64
 import collections
 import errno
@@ -52,6 +56,7 @@ import streams
 
 sys.path.remove(GUEST_DIRECTORY)
 for name in (
+    "ahead",
     "ending",
     "entry",
     "environment",
@@ -269,7 +274,7 @@ class Zygote:
 
 def fork_with_threads() -> int:
     """Python warns of it, in our log: whoever starts threads when it is imported has to handle forks, and most do."""
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(module=warnings):
         warnings.simplefilter("ignore", DeprecationWarning)
         return os.fork()
 
@@ -314,17 +319,17 @@ class HeldBackHooks:
         else:
             self.register(**hooks)
 
-    def release(self) -> None:
+    def release(self, modules: dict[str, Any]) -> None:
         """In a fork that becomes a sandbox."""
         for hooks in self.hooks:
             self.register(**hooks)
-        if threading := sys.modules.get("threading"):
+        if threading := modules.get("threading"):
             if threading.active_count() > 1:
                 threading._after_fork()  # the others have stayed behind
             threading.main_thread()._set_native_id()
         for name in RESEEDED:
-            if name in sys.modules:
-                sys.modules[name].seed()
+            if name in modules:
+                modules[name].seed()
 
 
 def harden(limits: dict[str, int], seccomp: kernel.SeccompProgram) -> None:
@@ -379,7 +384,6 @@ def rehearse() -> None:
             control.close()
             ours.close()
             directory = runner.directory_of("main.py")
-            intake.needs_fresh_interpreter(spec, directory, PLAIN_MODULES)
             beginning = ending.Beginning()
             file = runner.WORK + "/main.py"
             main = runner.prepare_main(["main.py"], file, directory)
@@ -410,6 +414,9 @@ def main() -> None:
                 preload(control, config["environment"], is_lenient=False)
     runner.warm_up()
     streams.settle()
+    RECORD.stop()
+    imported = ahead.Ahead(RECORD)
+    imported.hide()
     zygote = Zygote(control, config)
     del config
     gc.collect()
@@ -422,8 +429,8 @@ def main() -> None:
     job, boundaries = zygote.serve(), zygote.boundaries
     try:
         zygote.forget()
-        hooks.release()
-        entry.enter(boundaries, *job, PLAIN_MODULES)
+        hooks.release(imported.modules)
+        entry.enter(boundaries, *job, imported)
     except (SystemExit, KeyboardInterrupt):
         raise  # its code has run, and the interpreter is to end
     except BaseException:

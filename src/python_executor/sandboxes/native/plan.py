@@ -29,6 +29,7 @@ STORE = "/store"
 UV = "uv"  # in the store, the directory that holds the program
 VENV = "/venv"
 _GUEST_FILES = (
+    "ahead.py",
     "ending.py",
     "entry.py",
     "environment.py",
