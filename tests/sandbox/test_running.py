@@ -585,3 +585,31 @@ def test_imports_find_what_they_find_plainly(run: Run, tmp_path: Path, interpret
                   python=interpreter.minor_version)  # fmt: skip
     stdout = outcome.stdout.replace("/python/lib", f"{interpreter.prefix}/lib")
     assert (shown(stdout), shown(outcome.stderr), outcome.exit_code) == (shown(expected[0]), *expected[1:])
+
+
+LOOKING = {
+    "the stack": "import sys, inspect, traceback; print(sys._getframe().f_back, len(inspect.stack()));"
+    "traceback.print_stack(); print(len(traceback.extract_stack()), sys._current_frames().keys().__len__())",
+    "a warning for the caller": "import warnings; warnings.warn('x', stacklevel=2); warnings.warn('y', stacklevel=9)",
+    "a dump": "import faulthandler, sys; faulthandler.dump_traceback(all_threads=False)",
+    "in a function": "import inspect\ndef f(): print(len(inspect.stack()), inspect.currentframe().f_back.f_back)\nf()",
+    "at exit": "import atexit, inspect\natexit.register(lambda: print(len(inspect.stack())))",
+    "in a hook": "import sys, inspect\nsys.excepthook = lambda *_: print(len(inspect.stack()))\n1 / 0",
+    "in a thread": "import threading, inspect\nt = threading.Thread(target=lambda: print(len(inspect.stack())))\n"
+    "t.start(); t.join()",
+    "too deep a stack": "import sys\nsys._getframe(1)",
+    "from a handler": "import signal, inspect, os\nsignal.signal(2, lambda *_: print(len(inspect.stack())))\n"
+    "os.kill(os.getpid(), 2)",
+}
+
+
+@oldest_and_newest
+@pytest.mark.parametrize("fresh", [(), (("PYTHONHASHSEED", "0"),)], ids=["fork", "fresh"])
+@pytest.mark.parametrize("name", LOOKING)
+def test_no_frame_of_ours_is_below_a_programs(
+    run: Run, tmp_path: Path, interpreter: Interpreter, fresh: tuple[tuple[str, str], ...], name: str
+) -> None:
+    stdout, stderr, exit_code = plain_python(interpreter, LOOKING[name], tmp_path)
+    outcome = run(LOOKING[name], python=interpreter.minor_version, env=fresh)
+    stderr = stderr.replace('File "main.py"', 'File "/work/main.py"')
+    assert (outcome.stdout, shown(outcome.stderr), outcome.exit_code) == (stdout, stderr, exit_code)

@@ -21,7 +21,6 @@ import time
 import frames
 import intake
 import runner
-import streams
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -176,8 +175,7 @@ def main() -> NoReturn:
             become_user_process([pipes[kind][1] for kind in (frames.OUTPUT, frames.ERRORS, frames.REPORT, frames.WORD)])
             if not select.select([SERVER], [], [], WAITS)[0]:
                 runner.warm_up()
-            for name in sys.modules.keys() - PLAIN_MODULES:
-                del sys.modules[name]  # user code imports its own copy, or the file of the request that hides it
+            runner.forget_modules(PLAIN_MODULES)
             intake.serve(Control(), REPORT_FD, None)
         except (SystemExit, KeyboardInterrupt):
             raise  # its code has run, and the interpreter is to end
@@ -207,4 +205,4 @@ def become_user_process(fds: List[int]) -> None:
     for target, fd in enumerate([os.dup(fd) for fd in fds], start=1):
         os.dup2(fd, target, inheritable=target < REPORT_FD)
     os.closerange(CONTROL_FD + 1, 256)
-    streams.settle()
+    runner.settle()

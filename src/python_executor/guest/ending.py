@@ -17,6 +17,8 @@ import resource
 import sys
 import types
 
+import conceal
+
 TYPE_CHECKING = False  # without `typing`: what is imported here takes time in each container
 if TYPE_CHECKING:
     from typing import Any, Callable, Collection, Dict, Optional
@@ -25,6 +27,7 @@ SMALL_KIB = 64 << 10  # that a program may have taken: to look through more is a
 HARMLESS, FINALIZED, SUSPENDED, TYPE, REFERENCE = range(5)
 HAS_GC = 1 << 14  # of type flags: its objects are found by `gc.get_objects()`
 
+_by_c = conceal.by_c
 _threads = _thread._count
 _objects = gc.get_objects
 _freeze = gc.freeze
@@ -48,11 +51,11 @@ class Beginning:
         self.size = _usage(resource.RUSAGE_SELF).ru_maxrss
         _freeze()  # so that what comes is told from it
 
-    def leaves_nothing(self) -> bool:
+    def leaves_nothing(self, frames_of_ours: Any) -> bool:
         """Have threads and exit handlers end; whether nobody could see the rest of the interpreter's end."""
         threading = sys.modules.get("threading")
-        ignore_errors(getattr(threading, "_shutdown", None))
-        ignore_errors(atexit._run_exitfuncs)
+        ignore_errors(getattr(threading, "_shutdown", None), frames_of_ours)
+        ignore_errors(atexit._run_exitfuncs, frames_of_ours)
         return self.is_quiet()
 
     def is_quiet(self) -> bool:
@@ -147,10 +150,11 @@ def is_bookkeeping(callback: object) -> bool:
     return getattr(sys.modules.get("weakref"), "finalize", None) is type(callback)  # has run, by `atexit`
 
 
-def ignore_errors(call: Optional[Callable[[], object]]) -> None:
+def ignore_errors(call: Optional[Callable[[], object]], frames_of_ours: Any) -> None:
     """Call it; what goes wrong has been printed by what it calls, and the end goes on."""
     try:
         if call is not None:
-            call()
+            frames_of_ours.value = None  # see conceal.py
+            _by_c(call)()
     except BaseException:
         pass

@@ -18,6 +18,7 @@ import io
 import os
 import types
 
+import conceal
 import ending
 import frames
 import source
@@ -25,13 +26,30 @@ import streams
 
 TYPE_CHECKING = False  # without `typing`: what is imported here takes time in each container
 if TYPE_CHECKING:
-    from typing import Collection, List, NoReturn, Optional
+    from typing import Any, Collection, List, NoReturn, Optional
 
 WORK = "/work"
 
 _write = os.write
 _exit = os._exit
 _getpid = os.getpid
+_by_c = conceal.by_c
+
+
+_current: Any = conceal.Nowhere  # see `settle`
+
+
+def settle() -> None:
+    """Once in an interpreter, ahead of all programs: see to its streams, and find out how to hide our frames."""
+    global _current
+    streams.settle()
+    _current = conceal.Current()
+
+
+def forget_modules(but: Collection[str]) -> None:
+    """User code imports its own copy of each, or the file of the request that hides it."""
+    for name in sys.modules.keys() - set(but) - {"atexit"}:  # whose handlers belong to the module, until 3.9
+        del sys.modules[name]
 
 
 def warm_up() -> None:
@@ -74,7 +92,7 @@ def run_main(
         is_interrupted = isinstance(error, KeyboardInterrupt)
         said.append(raised_frame(error, path))
         show(error)
-    is_over = not is_interrupted and beginning.leaves_nothing()
+    is_over = not is_interrupted and beginning.leaves_nothing(_current.slot())
     if is_over:
         said.append(frames.frame(frames.EXIT, bytes([code])))
     if _getpid() == own_pid:  # else user code forked, and this is not the process that we report on
@@ -125,9 +143,12 @@ def execute(path: str, main: types.ModuleType, *, eval_last_expr: bool) -> bytes
     whole = None if eval_last_expr else compile(code, path, "exec", dont_inherit=True)
     body, expression, line = (whole, None, 0) if whole else source.halves(code, path)
     arguments = (body, vars(main))
+    frames_of_ours = _current.slot()
+    frames_of_ours.value = None
     exec(*arguments)  # a form that counts as a level of recursion however often the interpreter has met it
     if expression is None:
         return b""
+    frames_of_ours.value = None
     held = [eval(expression, vars(main))]
     shown = b"" if held[0] is None else result_frame(held[0])
     let_go = compile("\n" * (line - 1) + "held.clear()", path, "eval", dont_inherit=True)
@@ -159,8 +180,10 @@ def show(error: BaseException) -> None:
     if sys.excepthook is sys.__excepthook__:
         show_at_once(error)
         return
+    frames_of_ours = _current.slot()
     try:
-        sys.excepthook(type(error), error, trace)
+        frames_of_ours.value = None
+        _by_c(sys.excepthook, type(error), error, trace)()
     except BaseException as hook_error:
         hook_error.__traceback__ = hook_error.__traceback__ and hook_error.__traceback__.tb_next
         if hook_error.__context__ is error:
@@ -236,12 +259,12 @@ def tell(report: int, data: bytes) -> None:
 
 def run_fresh() -> NoReturn:
     """The way in of a fresh interpreter: `runner.py (run|eval) REPORT_FD ENTRYPOINT ARGS...`."""
+    settle()
     sys.path[:] = [entry for entry in sys.path if entry != os.path.dirname(os.path.abspath(__file__))]
-    for name in sys.modules.keys() - PLAIN_MODULES:
-        del sys.modules[name]  # user code imports its own copy, or the file of the request that hides it
+    forget_modules(PLAIN_MODULES)
     flag, report, *argv = sys.argv[1:]
     os.set_inheritable(int(report), False)
-    streams.settle()
+    settle()
     run_main(argv, directory_of(argv[0]), int(report), eval_last_expr=flag == "eval")
 
 

@@ -52,11 +52,11 @@ import networks
 import runner
 import sharing
 import store
-import streams
 
 sys.path.remove(GUEST_DIRECTORY)
 for name in (
     "ahead",
+    "conceal",
     "ending",
     "entry",
     "environment",
@@ -413,7 +413,7 @@ def main() -> None:
                 environment.activate()
                 preload(control, config["environment"], is_lenient=False)
     runner.warm_up()
-    streams.settle()
+    runner.settle()
     RECORD.stop()
     imported = ahead.Ahead(RECORD)
     imported.hide()

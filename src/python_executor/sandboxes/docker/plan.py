@@ -35,7 +35,15 @@ GUEST_DISK = 256 * 1024  # bytes for its files
 TMP_PART, SHM_PART = 4, 16  # of what files may take: a quarter, a sixteenth
 ROOT_CAPABILITIES = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "SETGID", "SETUID")  # for apt-get
 _GUEST_FILES = (
-    *("container.py", "ending.py", "environment.py", "frames.py", "intake.py", "runner.py", "source.py", "streams.py"),
+    "conceal.py",
+    "container.py",
+    "ending.py",
+    "environment.py",
+    "frames.py",
+    "intake.py",
+    "runner.py",
+    "source.py",
+    "streams.py",
 )
 _BOOT = """\
 import sys

@@ -30,6 +30,7 @@ UV = "uv"  # in the store, the directory that holds the program
 VENV = "/venv"
 _GUEST_FILES = (
     "ahead.py",
+    "conceal.py",
     "ending.py",
     "entry.py",
     "environment.py",

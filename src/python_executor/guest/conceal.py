@@ -1,0 +1,69 @@
+"""Hides our frames below a program's: plainly there are none.
+
+The interpreter knows one frame as the current one, and each new frame is linked to it. Where that is taken away just
+before a program is called, the program's first frame is linked to nothing: no stack, warning or dump shows ours. It
+comes back by itself as our functions call and return.
+"""
+
+from __future__ import annotations
+
+import sys
+from _functools import partial as by_c  # type: ignore[import-not-found]
+
+TYPE_CHECKING = False  # without `typing`: what is imported here takes time in each container
+if TYPE_CHECKING:
+    from typing import Any, Optional
+
+WORD = 8
+CFRAME = {(3, 11): (56, 8), (3, 12): (56, 0)}  # of it in the thread's state, and of the current frame in it
+FIELDS = 12  # words at the beginning of the thread's state, among which it is else
+F_FRAME = 3 * WORD  # of a frame object: what the interpreter itself calls a frame
+
+
+__all__ = ["Current", "Nowhere", "by_c"]  # the last calls from C: since 3.11 a call by Python links the frames itself
+
+
+class Nowhere:
+    """Where the current frame can't be found."""
+
+    value: Optional[int] = None
+
+    @classmethod
+    def slot(cls) -> Any:
+        """See `Current.slot`."""
+        return cls()
+
+
+class Current:
+    """Where the main thread's current frame is kept."""
+
+    def __init__(self) -> None:
+        self._address, self._within = 0, -1
+        try:
+            import ctypes
+        except ImportError:
+            return  # an interpreter without it
+        self._word = word = ctypes.c_void_p
+        state = ctypes.PYFUNCTYPE(word)(("PyThreadState_Get", ctypes.pythonapi))()
+        own: Optional[int] = id(sys._getframe())
+        version = sys.version_info[:2]
+        if version >= (3, 11):
+            own = word.from_address(own + F_FRAME).value  # type: ignore[operator]
+        if version in CFRAME:
+            field, within = CFRAME[version]
+            cframe = word.from_address(state + field).value
+            if cframe and word.from_address(cframe + within).value == own:
+                self._address, self._within = state + field, within
+            return
+        fields = (word * FIELDS).from_address(state)[:]  # by no function of Python, which would have a frame
+        if fields.count(own) == 1:
+            self._address = state + WORD * fields.index(own)
+
+    def slot(self) -> Any:
+        """Something whose `value` set to None hides all frames, from what the caller calls next."""
+        if not self._address:
+            return Nowhere()
+        if self._within < 0:
+            return self._word.from_address(self._address)
+        cframe = self._word.from_address(self._address).value
+        return self._word.from_address((cframe or 0) + self._within)
