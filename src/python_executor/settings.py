@@ -252,6 +252,11 @@ class Settings(BaseSettings):
         return self.data_dir / "spool"
 
     @property
+    def max_cpu_seconds(self) -> float:
+        """Largest cpu_seconds that is taken: what nobody uses up in less than MAX_TIMEOUT is no limit."""
+        return self.max_timeout * max(1.0, self.max_cpus)
+
+    @property
     def nameable_runtimes(self) -> tuple[str, ...]:
         """The runtimes that requests may name."""
         return tuple(dict.fromkeys(name for name in (self.runtime, *self.runtimes_allow) if name))

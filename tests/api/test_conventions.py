@@ -78,7 +78,7 @@ def test_times_are_utc_with_six_digits_and_fit_the_duration(api: Api) -> None:
 
 @pytest.mark.parametrize("nothing", [None, "", 0])
 def test_nothing_for_a_limit_means_the_default(api: Api, nothing: object) -> None:
-    names = ("timeout_seconds", "memory_mb", "disk_mb", "cpu_shares")
+    names = ("timeout_seconds", "cpu_seconds", "memory_mb", "disk_mb", "cpu_shares", "cpus")
     assert api.eval("print(1)", config=dict.fromkeys(names, nothing))["stdout"] == "1\n"
 
 
@@ -114,7 +114,7 @@ def test_unknown_fields_are_ignored(api: Api) -> None:
 
 
 @pytest.mark.parametrize("field", ["timeout_seconds", "memory_mb", "disk_mb"])
-@pytest.mark.parametrize("value", [-1, 10**9, 1.5, "30", True, [], {}])
+@pytest.mark.parametrize("value", [-1, 10**9, 3600.5, "30", True, [], {}])
 def test_a_limit_out_of_bounds_is_a_400_that_names_it(api: Api, field: str, value: object) -> None:
     assert_error(api.post_eval({"code": "1", "config": {field: value}}), 400, "invalid_request", f"config.{field}")
     assert_error(api.post_exec({"main.py": "1"}, {"config": {field: value}}), 400, "invalid_request", f"config.{field}")

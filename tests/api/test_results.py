@@ -102,6 +102,28 @@ def test_a_timeout_keeps_what_was_printed(api: Api) -> None:
     assert 900 <= result["duration_ms"] < 3000
 
 
+def test_a_timeout_may_be_a_fraction_of_a_second(api: Api) -> None:
+    result = api.eval("import time; time.sleep(60)", config={"timeout_seconds": 0.25})
+    assert (result["status"], result["termination"], result["exit_code"]) == ("failed", "timeout", 124)
+    assert result["error"] == "execution timed out after 0.25 s"
+    assert 240 <= result["duration_ms"] < 1500
+
+
+def test_processor_time_is_a_limit_of_its_own_with_its_verdict(api: Api) -> None:
+    result = api.eval("print('so far', flush=True)\nwhile True: pass", config={"cpu_seconds": 0.5})
+    assert (result["status"], result["termination"], result["exit_code"]) == ("failed", "cpu", 152)
+    assert result["error"] == "execution used up its 0.5 s of processor time (cpu_seconds)"
+    assert result["stdout"] == "so far\n"
+    assert 500 <= result["usage"]["cpu_ms"] < 800
+
+
+def test_processor_time_of_children_that_have_ended_counts_and_sleep_does_not(api: Api) -> None:
+    code = "import os, time\nif os.fork() == 0:\n  while time.process_time() < 0.3: pass\n  os._exit(0)\n"
+    result = api.eval(code + "os.wait(); time.sleep(0.5)\nwhile True: pass", config={"cpu_seconds": 0.6})
+    assert result["termination"] == "cpu"
+    assert 600 <= result["usage"]["cpu_ms"] < 900
+
+
 def test_a_timeout_ends_processes_that_hide(api: Api) -> None:
     code = """
 import os, signal, time

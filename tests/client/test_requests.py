@@ -80,7 +80,7 @@ def test_keywords_become_metadata_and_a_config_of_only_the_limits_given(client, 
 
 def test_all_limits_can_be_keywords(client, loopback):
     limits = ExecutionConfig(
-        timeout_seconds=1, network_disabled=True, memory_mb=2, disk_mb=3, cpu_shares=4, cpus=0.5
+        timeout_seconds=1, network_disabled=True, memory_mb=2, disk_mb=3, cpu_shares=4, cpus=0.5, cpu_seconds=0.25
     ).to_dict()
 
     client.execute_sync(files=MAIN, **limits)

@@ -68,8 +68,9 @@ def _object(fields: dict[str, st.SearchStrategy[Any]]) -> st.SearchStrategy[dict
 
 
 limits = _seldom(st.integers(1, 60) | st.sampled_from([0, None, "", 128, 256, 1024, 4096]), numbers)
+seconds = _seldom(st.floats(0, 3600) | st.sampled_from([0, None, "", 0.25, 30, 5.0]), numbers)
 configs = _object({
-    "timeout_seconds": limits, "memory_mb": limits, "disk_mb": limits, "cpu_shares": limits,
+    "timeout_seconds": seconds, "cpu_seconds": seconds, "memory_mb": limits, "disk_mb": limits, "cpu_shares": limits,
     "network_disabled": st.sampled_from([True, None]),
 })  # fmt: skip
 requirements = _seldom(st.sampled_from([None, "", "-", " - "]), st.just("numpy") | texts)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
@@ -182,3 +183,40 @@ try: os.ftruncate(fd, (64 << 20) + 1)
 except OSError as error: print(error.strerror)
 """
     assert run(code, limits=SMALL).stdout == "File too large\n"
+
+
+SPINNERS = {
+    "itself": "while True: pass",
+    "a child": "import os\nif os.fork() == 0:\n  while True: pass\nos.wait()",
+    "children that end": "import os, time\nwhile True:\n  if os.fork() == 0:\n    end = time.process_time() + 0.02\n"
+    "    while time.process_time() < end: pass\n    os._exit(0)\n  os.wait()",
+    "threads": "import hashlib, threading\ndef f():\n  while True: hashlib.sha256(bytes(1 << 20))\n"
+    "for _ in range(3): threading.Thread(target=f).start()",
+    "a command before it": "",
+}
+
+
+@pytest.mark.usefixtures("needs_cgroups")
+@pytest.mark.parametrize("spinner", SPINNERS)
+def test_processor_time_is_one_limit_for_all_that_the_code_does(run: Run, spinner: str) -> None:
+    before = ("while :; do :; done",) if spinner == "a command before it" else ("echo before",)
+    outcome = run(SPINNERS[spinner], limits=replace(SMALL, cpu_seconds=0.5), pre_commands=before)
+    assert (outcome.termination, outcome.exit_code) == (Termination.CPU, 152)
+    assert outcome.stdout == ("" if spinner == "a command before it" else "before\n")
+    assert 500 <= outcome.exited.usage.cpu_ms < 700
+
+
+def test_processor_time_is_bounded_without_cgroups_too(run: Run) -> None:
+    outcome = run("while True: pass", limits=replace(SMALL, cpu_seconds=0.25))
+    assert outcome.termination is Termination.CPU and 250 <= outcome.exited.usage.cpu_ms < 600
+
+
+def test_what_waits_uses_no_processor_time(run: Run) -> None:
+    outcome = run("import time; time.sleep(1); print('woken')", limits=replace(SMALL, cpu_seconds=0.5))
+    assert (outcome.stdout, outcome.termination) == ("woken\n", Termination.EXITED)
+
+
+def test_whoever_ends_with_the_processor_time_used_up_is_told_so(run: Run) -> None:
+    code = "import time\nwhile time.process_time() < 0.06: pass\nprint('done')"
+    outcome = run(code, limits=replace(SMALL, cpu_seconds=0.02))
+    assert (outcome.stdout in ("", "done\n"), outcome.termination) == (True, Termination.CPU)

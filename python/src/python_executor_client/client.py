@@ -143,11 +143,13 @@ class PythonExecutorClient:
                   needs: neither requirements_txt nor its files (here the server's default is not to)
                 - environment (str): Name of an environment of the server's, in place of requirements_txt
                 - runtime (str): Runtime of the server's container engine, such as "runsc", where that is permitted
-                - timeout_seconds (int): Execution timeout
+                - timeout_seconds (float): Execution timeout
                 - network_disabled (bool): Disable network access
                 - memory_mb (int): Memory limit in MB
                 - disk_mb (int): Disk limit in MB
                 - cpu_shares (int): CPU shares
+                - cpus (float): Processors' worth of time at most
+                - cpu_seconds (float): Processor time at most, of all processes together
 
         Returns:
             ExecutionResult: Object containing stdout, stderr, exit_code, and execution metadata.
@@ -335,12 +337,13 @@ class PythonExecutorClient:
         entrypoint: Optional[str] = None,
         stdin: Optional[str] = None,
         python_version: Optional[str] = None,
-        timeout_seconds: Optional[int] = None,
+        timeout_seconds: Optional[float] = None,
         eval_last_expr: bool = True,
         requirements_txt: Optional[str] = None,
         detect_imports: Optional[bool] = None,
         environment: Optional[str] = None,
         runtime: Optional[str] = None,
+        cpu_seconds: Optional[float] = None,
     ) -> ExecutionResult:
         """Execute code with REPL-style expression evaluation.
 
@@ -356,7 +359,7 @@ class PythonExecutorClient:
             stdin: Standard input to provide to the script.
             python_version: Python version to use ("3.10", "3.11", "3.12", "3.13").
                 Defaults to server default (typically 3.12).
-            timeout_seconds: Maximum execution time in seconds.
+            timeout_seconds: Maximum execution time in seconds, such as 0.5.
             eval_last_expr: If True (default), evaluate the last expression and
                 return its value in result. If False, behave like normal execution.
             requirements_txt: Contents of requirements.txt: the packages that it gets.
@@ -365,6 +368,7 @@ class PythonExecutorClient:
             environment: Name of an environment of the server's, in place of requirements_txt.
             runtime: Runtime of the server's container engine, such as "runsc", where its operator permits it;
                 the code then runs in a container.
+            cpu_seconds: Processor time at most, in seconds, of all of its processes together.
 
         Returns:
             ExecutionResult: Object containing stdout, stderr, exit_code, and result.
@@ -407,7 +411,7 @@ class PythonExecutorClient:
             entrypoint=entrypoint,
             stdin=stdin,
             python_version=python_version,
-            config=_given(timeout_seconds=timeout_seconds) or None,
+            config=_given(timeout_seconds=timeout_seconds, cpu_seconds=cpu_seconds) or None,
             eval_last_expr=eval_last_expr,
             requirements_txt=requirements_txt,
             detect_imports=detect_imports,

@@ -54,12 +54,13 @@ class ExecutionConfig:
     Configure resource constraints and network access for code execution.
 
     Attributes:
-        timeout_seconds: Maximum execution time in seconds. Default is 300 (5 min).
+        timeout_seconds: Maximum execution time in seconds, such as 0.5. Default is 300 (5 min).
         network_disabled: If True, the code has no network access. Default is True.
         memory_mb: Memory limit in megabytes. Default is 1024 (1 GB).
         disk_mb: Disk space limit in megabytes. Default is 2048 (2 GB).
         cpu_shares: CPU shares (relative weight). Default is 1024.
         cpus: Processors' worth of time at most, such as 0.5. Default is None: the server's.
+        cpu_seconds: Processor time at most, in seconds, of all processes together. Default is None: no such limit.
 
     Example:
         >>> config = ExecutionConfig(
@@ -70,12 +71,13 @@ class ExecutionConfig:
         >>> metadata = Metadata(entrypoint="main.py", config=config)
     """
 
-    timeout_seconds: int = 300
+    timeout_seconds: float = 300
     network_disabled: bool = True
     memory_mb: int = 1024
     disk_mb: int = 2048
     cpu_shares: int = 1024
     cpus: Optional[float] = None
+    cpu_seconds: Optional[float] = None
 
     def to_dict(self) -> dict[str, Any]:
         """Convert to dictionary for JSON serialization."""
@@ -155,8 +157,8 @@ class ExecutionResult:
             last statement was not an expression.
         error_type: Class name of the uncaught exception that ended the script.
         error_line: Line of the entrypoint where that exception came from.
-        termination: Whose doing the end was: "exited", "signaled", "timeout", "memory", "killed", "environment",
-            "image", or the server's own "lost" and "error". Newer servers may know more words.
+        termination: Whose doing the end was: "exited", "signaled", "timeout", "cpu", "memory", "killed",
+            "environment", "image", or the server's own "lost" and "error". Newer servers may know more words.
         stdout_truncated: True if the script wrote more to stdout than the server keeps.
         stderr_truncated: The same for stderr.
         warnings: What the server did otherwise than asked, one sentence each.

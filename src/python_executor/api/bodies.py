@@ -28,7 +28,7 @@ def _strings(pattern: str) -> WithJsonSchema:
 
 # Any type: `specs` tells the type and the range that it must have in one sentence.
 Limit = Annotated[object, _or_empty({"type": "integer", "minimum": 0})]
-Cpus = Annotated[object, _or_empty({"type": "number", "minimum": 0})]
+Number = Annotated[object, _or_empty({"type": "number", "minimum": 0})]
 Flag = Annotated[bool, _or_empty({"type": "boolean"})]
 OptionalFlag = Annotated[bool | None, _or_empty({"type": "boolean"})]
 Text = Annotated[str, WithJsonSchema({"type": "string", "nullable": True})]
@@ -53,11 +53,14 @@ class Body(BaseModel):
 class Config(Body):
     """Limits; 0 or nothing takes the server's default."""
 
-    timeout_seconds: Limit = 0
+    timeout_seconds: Number = Field(default=0, description="Seconds that it may run; 0.25 is a quarter of one.")
+    cpu_seconds: Number = Field(
+        default=0, description="Seconds of processor time, of all its processes together; no such limit by default."
+    )
     memory_mb: Limit = Field(default=0, description="MiB of memory, files and shared memory together.")
     disk_mb: Limit = Field(default=0, description="MiB of memory_mb that files may take.")
     cpu_shares: Limit = Field(default=0, description="Relative weight; 1024 is one share.")
-    cpus: Cpus = Field(default=0, description="Processors' worth of time at most; 0.5 is half of one.")
+    cpus: Number = Field(default=0, description="Processors' worth of time at most; 0.5 is half of one.")
     network_disabled: OptionalFlag = Field(
         default=None, description="Whether it has no network but a loopback of its own."
     )

@@ -189,6 +189,7 @@ def _add_bounds(properties: dict[str, Any], settings: Settings) -> None:
         properties[name]["anyOf"][0]["maximum"] = maximum
         properties[name]["default"] = default
     properties["cpus"]["anyOf"][0]["maximum"] = settings.max_cpus
+    properties["cpu_seconds"]["anyOf"][0]["maximum"] = settings.max_cpu_seconds
     properties["network_disabled"]["default"] = not settings.default_network
 
 

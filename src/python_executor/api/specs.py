@@ -6,7 +6,7 @@ Nothing here does I/O, and everything raises `InvalidRequest` or another `Refusa
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import BinaryIO, TypedDict
+from typing import BinaryIO, TypedDict, TypeVar
 
 from ..model.environment import NamedEnvironment
 from ..model.errors import InvalidRequest, NetworkForbidden, NetworkUnavailable, NotSupportedYet, TooLarge
@@ -120,13 +120,14 @@ class SpecBuilder:
         memory_mb = _limit("memory_mb", config.memory_mb, settings.default_memory_mb, settings.max_memory_mb)
         disk_mb = _limit("disk_mb", config.disk_mb, settings.default_disk_mb, settings.max_disk_mb)
         return Limits(
-            timeout_seconds=_limit(
+            timeout_seconds=_number(
                 "timeout_seconds", config.timeout_seconds, settings.default_timeout, settings.max_timeout
             ),
+            cpu_seconds=_number("cpu_seconds", config.cpu_seconds, None, settings.max_cpu_seconds),
             memory_mb=memory_mb,
             disk_mb=min(disk_mb, memory_mb),  # files live in memory
             cpu_shares=_limit("cpu_shares", config.cpu_shares, settings.default_cpu_shares, settings.max_cpu_shares),
-            cpus=_cpus(config.cpus, settings.default_cpus, settings.max_cpus),
+            cpus=_number("cpus", config.cpus, settings.default_cpus, settings.max_cpus, "all"),
         )
 
     def _network(self, config: Config, place: Place) -> bool:
@@ -151,10 +152,16 @@ def _limit(name: str, value: object, default: int, maximum: int) -> int:
     return value or default
 
 
-def _cpus(value: object, default: float | None, maximum: float) -> float | None:
+Default = TypeVar("Default", float, float | None)
+
+
+def _number(name: str, value: object, default: Default, maximum: float, instead: str = "none") -> float | Default:
+    """What may have a fraction; an int where it has none, so that it is shown as it was given."""
     if type(value) not in (int, float) or not 0 <= value <= maximum:  # type: ignore[operator]  # not so of NaN either
-        raise InvalidRequest(f"config.cpus must be a number from 0 to {maximum:g}, or left out for {default or 'all'}.")
-    return float(value) or default  # type: ignore[arg-type]
+        otherwise = instead if default is None else f"{default:.15g}"
+        raise InvalidRequest(f"config.{name} must be a number from 0 to {maximum:.15g}, or left out for {otherwise}.")
+    number: float = value  # type: ignore[assignment]
+    return (int(number) if number == int(number) else number) or default
 
 
 def _tree_of(files: Sequence[CodeFile]) -> CheckedTree:

@@ -19,7 +19,7 @@ from typer import Argument, BadParameter, Option
 from typer.core import TyperCommand, TyperGroup
 
 HELP_OPTIONS = {"help_option_names": ["-h", "--help"]}
-LIMITS = frozenset({"timeout", "memory", "disk", "cpu", "cpus", "network", "image", "runtime"})
+LIMITS = frozenset({"timeout", "cpu_seconds", "memory", "disk", "cpu", "cpus", "network", "image", "runtime"})
 
 
 def whole_number(text: str) -> int:
@@ -30,13 +30,29 @@ def whole_number(text: str) -> int:
         raise BadParameter("must be a whole number") from None
 
 
+def number(text: str) -> float:
+    """Likewise; one without a fraction is sent as it was typed."""
+    try:
+        return int(text)
+    except ValueError:
+        pass
+    try:
+        return float(text)
+    except ValueError:
+        raise BadParameter("must be a number") from None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Flags:
     """The global flags; None leaves the choice to the server."""
 
-    timeout: Annotated[int | None, Option(parser=whole_number, metavar="SECONDS", help="Stop it after that long.")] = (
-        None
-    )
+    timeout: Annotated[
+        float | None, Option(parser=number, metavar="SECONDS", help="Stop it after that long; 0.5 is half a second.")
+    ] = None
+    cpu_seconds: Annotated[
+        float | None,
+        Option(parser=number, metavar="SECONDS", help="Stop it when it has used that much processor time."),
+    ] = None
     memory: Annotated[
         int | None, Option(parser=whole_number, metavar="MIB", help="Memory it may use, its files included.")
     ] = None

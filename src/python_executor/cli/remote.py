@@ -25,6 +25,7 @@ LONGEST_RUN = 3600  # seconds; what code may take on a server whose maximum was 
 OUR_WORDS = {  # for what a server's sentences name as the wire does
     "config.network_disabled false": "--network",
     "config.timeout_seconds": "--timeout",
+    "config.cpu_seconds": "--cpu-seconds",
     "config.memory_mb": "--memory",
     "config.disk_mb": "--disk",
     "config.cpu_shares": "--cpu",
@@ -93,7 +94,7 @@ def wait(client: PythonExecutorClient, execution_id: str, tell: Tell | None) -> 
     return client.wait_for_completion(execution_id)
 
 
-def evaluate(client: PythonExecutorClient, request: dict[str, Any], timeout: int | None) -> ExecutionResult:
+def evaluate(client: PythonExecutorClient, request: dict[str, Any], timeout: float | None) -> ExecutionResult:
     """Evaluate code. A server kills it when we hang up, as Ctrl-C does.
 
     Through the client's session, since its `eval()` has no words for limits other than the time.
@@ -110,6 +111,7 @@ def config(flags: Flags) -> dict[str, Any]:
     """The limits that were asked for, as the wire names them."""
     wanted = {
         "timeout_seconds": flags.timeout,
+        "cpu_seconds": flags.cpu_seconds,
         "memory_mb": flags.memory,
         "disk_mb": flags.disk,
         "cpu_shares": flags.cpu,

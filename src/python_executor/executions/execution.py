@@ -15,6 +15,7 @@ Nothing here does I/O or looks at a clock; `lifecycle.py` drives it.
 
 from __future__ import annotations
 
+import signal
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -68,11 +69,19 @@ def timed_out(limits: Limits) -> Ending:
     return Ending(Status.FAILED, Termination.TIMEOUT, 124, error)
 
 
+def out_of_time(limits: Limits) -> Ending:
+    """The ending of an execution that has used up its processor time."""
+    error = f"execution used up its {limits.cpu_seconds} s of processor time (cpu_seconds)"
+    return Ending(Status.FAILED, Termination.CPU, 128 + signal.SIGXCPU, error)
+
+
 def ended_by_itself(event: Exited, limits: Limits) -> Ending:
     """The ending that the sandbox told of."""
     if event.termination is Termination.MEMORY:
         error = f"out of memory: {event.reason or f'the limit is {limits.memory_mb} MiB (memory_mb)'}"
         return Ending(Status.COMPLETED, Termination.MEMORY, 137, error)
+    if event.termination is Termination.CPU:
+        return out_of_time(limits)
     if event.termination is Termination.EVICTED:
         return EVICTED
     return Ending(Status.COMPLETED, event.termination, event.exit_code)

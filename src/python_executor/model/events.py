@@ -14,6 +14,7 @@ class Termination(StrEnum):
     EXITED = "exited"
     SIGNALED = "signaled"
     TIMEOUT = "timeout"
+    CPU = "cpu"
     MEMORY = "memory"
     KILLED = "killed"
     ENVIRONMENT = "environment"
@@ -76,7 +77,7 @@ class Raised:
 class Exited:
     """The last event of every sandbox: how the code ended, as a shell would see it, and what it used.
 
-    `termination` is `EXITED`, `SIGNALED`, `MEMORY` or `EVICTED`; why a sandbox was killed from outside is for
+    `termination` is `EXITED`, `SIGNALED`, `CPU`, `MEMORY` or `EVICTED`; why a sandbox was killed from outside is for
     `executions` to know.
     """
 

@@ -15,11 +15,12 @@ PAGE = 4096  # bytes; a file system in memory gives no less
 class Limits:
     """What one execution may use. Every number is positive and already within the server's maxima."""
 
-    timeout_seconds: int
+    timeout_seconds: float  # an int where it has no fraction
     memory_mb: int  # MiB: anonymous memory, tmpfs and shared memory together
     disk_mb: int  # MiB of that which files may take
     cpu_shares: int  # relative weight, 1024 is one share
     cpus: float | None = None  # most processors' worth of time, 1.5 is one and a half; None: as many as there are
+    cpu_seconds: float | None = None  # of processor time, of all its processes together; None: no such limit
 
     @property
     def file_system_bytes(self) -> int:

@@ -88,6 +88,27 @@ def test_limits_up_to_the_maximum_are_taken() -> None:
     assert _eval(config=config).limits == Limits(3600, 4096, 4096, 1024)
 
 
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(0.25, "0.25"), (5, "5"), (5.0, "5"), (1e-3, "0.001"), (3600, "3600"), (0, "300"), (0.0, "300")],
+)
+def test_a_time_may_have_a_fraction_and_is_shown_without_one_where_it_has_none(value: float, shown: str) -> None:
+    limits = _eval(config=Config(timeout_seconds=value, cpu_seconds=value)).limits
+    assert str(limits.timeout_seconds) == shown
+    assert str(limits.cpu_seconds) == (shown if value else "None")
+
+
+@pytest.mark.parametrize("value", [-1, -0.01, "above", True, False, "30", float("nan"), float("inf"), 10**400, [], {}])
+@pytest.mark.parametrize(
+    ("field", "maximum", "default"), [("timeout_seconds", 3600, "300"), ("cpu_seconds", 28800, "none")]
+)
+def test_a_time_out_of_bounds_is_refused_by_name_and_bound(field: str, maximum: int, default: str, value: Any) -> None:
+    with pytest.raises(InvalidRequest) as refusal:
+        _eval(_builder(max_cpus=8), config=Config(**{field: maximum + 0.5 if value == "above" else value}))
+    sentence = f"config.{field} must be a number from 0 to {maximum}, or left out for {default}."
+    assert refusal.value.message == sentence
+
+
 def test_processors_are_a_number_that_may_be_a_part_of_one() -> None:
     builder = _builder(max_cpus=8, default_cpus=2)
     assert [_eval(builder, config=Config(cpus=value)).limits.cpus for value in (0, 0.25, 3, 8.0)] == [2, 0.25, 3, 8]
@@ -105,9 +126,7 @@ def test_files_may_not_take_more_than_the_memory() -> None:
     assert _eval(config=Config(memory_mb=100, disk_mb=4096)).limits.disk_mb == 100
 
 
-@pytest.mark.parametrize(
-    ("field", "maximum"), [("timeout_seconds", 3600), ("memory_mb", 4096), ("disk_mb", 4096), ("cpu_shares", 1024)]
-)
+@pytest.mark.parametrize(("field", "maximum"), [("memory_mb", 4096), ("disk_mb", 4096), ("cpu_shares", 1024)])
 @pytest.mark.parametrize("value", [-1, "above", 1.5, 30.0, True, False, "30", float("nan"), float("inf"), [], {}])
 def test_a_limit_out_of_bounds_is_refused_by_name_and_bound(field: str, maximum: int, value: Any) -> None:
     with pytest.raises(InvalidRequest) as refusal:

@@ -55,7 +55,8 @@ def test_a_key_that_is_refused_is_told_in_the_servers_words(
     ("error", "told"),
     [
         ("config.network_disabled false can't be had from this server", "--network can't be had from this server"),
-        ("config.timeout_seconds must be an integer from 1 to 3600.", "--timeout must be an integer from 1 to 3600"),
+        ("config.timeout_seconds must be a number from 0 to 3600.", "--timeout must be a number from 0 to 3600"),
+        ("config.cpu_seconds must be a number from 0 to 7200.", "--cpu-seconds must be a number from 0 to 7200"),
         (
             "environment and requirements_txt exclude each other: leave one out.",
             "--environment and --requirements exclude each other: leave one out",
@@ -109,7 +110,7 @@ def test_input_that_is_no_text_is_refused(cli: Cli, tmp_path: Path) -> None:
         (["run", "--nonsense"], "No such option: --nonsense"),
         (["--nonsense"], "No such option: --nonsense"),
         (["evall"], "No such command 'evall'. Did you mean 'eval'? See python-executor --help"),
-        (["eval", "--timeout", "soon"], "'--timeout': must be a whole number. See python-executor eval --help"),
+        (["eval", "--timeout", "soon"], "'--timeout': must be a number. See python-executor eval --help"),
         (["--memory", "1.5", "run"], "'--memory': must be a whole number. See"),
         (["eval", "--timeout"], "'--timeout' requires an argument"),
         (["follow"], "Missing argument 'ID'. See python-executor follow --help"),

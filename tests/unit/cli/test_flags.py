@@ -23,6 +23,13 @@ def test_of_two_flags_the_later_one_wins(cli: Cli, stub: Stub, line: list[str]) 
     assert stub.submitted.metadata["config"] == {"timeout_seconds": 2}
 
 
+@pytest.mark.parametrize(("text", "sent"), [("0.5", "0.5"), ("5", "5"), ("1e1", "10.0")])
+def test_times_may_have_a_fraction_and_are_sent_as_they_are_typed(cli: Cli, stub: Stub, text: str, sent: str) -> None:
+    cli("--cpu-seconds", text, "run", "--timeout", text, stdin="1")
+    config = stub.submitted.metadata["config"]
+    assert [str(config[name]) for name in ("timeout_seconds", "cpu_seconds")] == [sent, sent]
+
+
 def test_what_is_not_asked_for_is_left_to_the_server(cli: Cli, stub: Stub) -> None:
     cli("run", stdin="1")
     assert "config" not in stub.submitted.metadata

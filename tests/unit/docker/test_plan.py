@@ -123,7 +123,7 @@ def test_a_runtime_that_is_not_known_for_it_has_no_kernel_of_its_own(runtime: st
 
 
 def test_containers_that_differ_in_time_alone_stand_in_for_each_other() -> None:
-    assert alike(LIMITS) == alike(replace(LIMITS, timeout_seconds=3000))
+    assert alike(LIMITS) == alike(replace(LIMITS, timeout_seconds=3000, cpu_seconds=0.5))
     assert alike(LIMITS) != alike(replace(LIMITS, memory_mb=513))
 
 

@@ -60,7 +60,7 @@ def now() -> datetime:
     return BEGINNING + timedelta(seconds=asyncio.get_running_loop().time())
 
 
-def make_spec(memory_mb: int = 64, timeout_seconds: int = 300, **fields: Any) -> ExecutionSpec:
+def make_spec(memory_mb: int = 64, timeout_seconds: float = 300, **fields: Any) -> ExecutionSpec:
     """A spec that is told apart, if need be, by its `args`."""
     code = b"print('Hello, World!')"
     tree = FileTree((FileEntry("main.py", 0o644, 0, len(code)),), code)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
+from dataclasses import replace
 from datetime import timedelta
 from itertools import permutations
 
@@ -73,10 +74,25 @@ def test_code_that_came_to_its_own_end_is_completed(event, termination, exit_cod
     assert (shown.finished_at, shown.duration_ms) == (LATER, 1500)
 
 
+def test_code_that_used_up_its_processor_time_has_failed():
+    live = make_live(limits=replace(make_spec().limits, cpu_seconds=0.5))
+    assert live.feed(exited(152, Termination.CPU))
+    shown = live.finish(LATER)
+    assert (shown.status, shown.termination, shown.exit_code) == (Status.FAILED, Termination.CPU, 152)
+    assert shown.error == "execution used up its 0.5 s of processor time (cpu_seconds)"
+
+
 @pytest.mark.parametrize(
     ("ending", "status", "termination", "exit_code", "error"),
     [
         (KILLED, Status.KILLED, Termination.KILLED, 137, None),
+        (
+            timed_out(make_spec(timeout_seconds=0.25).limits),
+            Status.FAILED,
+            Termination.TIMEOUT,
+            124,
+            "execution timed out after 0.25 s",
+        ),
         (timed_out(make_spec().limits), Status.FAILED, Termination.TIMEOUT, 124, "execution timed out after 300 s"),
         (
             SHUT_DOWN,

@@ -112,7 +112,7 @@ def kind_of(image: Image, spec: ExecutionSpec, runtime: str, *, root_commands: b
 
 def alike(limits: Limits) -> Limits:
     """What of the limits a container has to be made for: not how long it runs, nor how the rest was come by."""
-    return replace(limits, timeout_seconds=0, disk_mb=-(-limits.file_system_bytes // MEBIBYTE))
+    return replace(limits, timeout_seconds=0, cpu_seconds=None, disk_mb=-(-limits.file_system_bytes // MEBIBYTE))
 
 
 @cache

@@ -24,8 +24,8 @@ from ...guest import frames
 from ...model.errors import BackendError, ImageFailed
 from ...model.events import Event, Exited, Stderr, Stdout, Termination, Usage
 from ...model.isolation import Isolation
-from ...model.spec import ExecutionSpec, FileEntry
-from .. import handover
+from ...model.spec import ExecutionSpec, FileEntry, Limits
+from .. import cpu, handover
 from ..base import Emit
 from ..report import ReportReader
 from .counters import Counters, check_is_ours, find_counters, is_root
@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 STDOUT = 1  # as the engine numbers what it passes on
 ALIVE_TIMEOUT = 30.0  # seconds; it takes a third of one
 STATS_PATIENCE = 0.25  # seconds
+STATS_PAUSE = 0.5  # seconds between two questions of the engine, which may take a second to answer each
+STATS_TIMEOUT = 10.0  # seconds
 OOM_PATIENCE = 1.0  # seconds in which the engine tells of what it looks like
 COMPLAINT_MAX = 2000  # bytes of PID 1's own standard error that are kept
 SHOWN_MAX = 200  # characters of it that an error repeats
@@ -152,12 +154,13 @@ class DockerSandbox:
             await asyncio.wait({self._ended, sending}, return_when=asyncio.FIRST_COMPLETED)
             if sending.done() and (error := sending.exception()) is not None:
                 raise BackendError(f"the spec could not be sent: {error}") from error
-            await self._ended
+            with cpu.limited(spec.limits, self._used, self.kill, cpu.PAUSE if self._counters else STATS_PAUSE):
+                await self._ended
             usage = await self._look()
         finally:
             sending.cancel()
             self._kill()
-        exited = self._classify(usage)
+        exited = self._classify(usage, spec.limits)
         for event in (*self._report.events, exited):
             emit(event)
 
@@ -248,15 +251,23 @@ class DockerSandbox:
             if self._counters is not None:
                 self._over_memory = self._over_memory or self._counters.out_of_memory()
                 return self._counters.usage()
-        usage = await self._ask_for_usage()
+        usage = await self._ask_for_usage(STATS_PATIENCE)
+        usage = Usage(max(usage.cpu_ms, self._usage.cpu_ms), usage.memory_peak_bytes)
         if self._status == signal.SIGKILL or usage.memory_peak_bytes > FULL * self.kind.memory_bytes:
             await self._wait_for_oom()
         return usage
 
-    async def _ask_for_usage(self) -> Usage:
+    async def _used(self) -> Usage:
+        """What it has used so far: the engine counts from the container's start."""
+        if self._counters is not None:
+            return self._counters.usage()
+        self._usage = max(self._usage, await self._ask_for_usage(STATS_TIMEOUT), key=lambda usage: usage.cpu_ms)
+        return self._usage
+
+    async def _ask_for_usage(self, patience: float) -> Usage:
         """As the engine has it, which takes it up to a second, and that may be too long."""
         with suppress(TimeoutError, EngineError, AttributeError, TypeError, ValueError):  # Podman has other shapes
-            async with asyncio.timeout(STATS_PATIENCE):
+            async with asyncio.timeout(patience):
                 return _usage(await self._engine.stats(self.name))
         return Usage()
 
@@ -286,12 +297,14 @@ class DockerSandbox:
                     self._over_memory = bool(state.get("OOMKilled"))
                     await asyncio.sleep(0.02)
 
-    def _classify(self, usage: Usage) -> Exited:
+    def _classify(self, usage: Usage, limits: Limits) -> Exited:
         """How it ended, from what the engine says first, and from the code's own word last."""
         if self._over_memory:
             return Exited(128 + signal.SIGKILL, Termination.MEMORY, usage)
         if self._failure is not None and not self._started:
             raise BackendError(f"the container failed before its code: {self._failure}")
+        if cpu.is_used_up(limits, usage):
+            return Exited(128 + signal.SIGXCPU, Termination.CPU, usage)
         if self._report.exit_code is not None:
             return Exited(self._report.exit_code, Termination.EXITED, usage)
         if not self._started and not self._was_killed:
@@ -310,7 +323,7 @@ class DockerSandbox:
     def kill(self) -> None:
         """Kill PID 1 of the container, and by that everything in it; see `Sandbox.kill`."""
         with suppress(OSError):  # it is just ending
-            self._usage = self._counters.usage() if self._counters is not None else Usage()
+            self._usage = self._counters.usage() if self._counters is not None else self._usage
         self._was_killed = True
         self._kill()
 

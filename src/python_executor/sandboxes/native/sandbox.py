@@ -23,8 +23,8 @@ from ...guest import frames
 from ...model.errors import BackendError
 from ...model.events import Event, Exited, Stderr, Stdout, Termination, Usage
 from ...model.isolation import Isolation
-from ...model.spec import MEBIBYTE, ExecutionSpec
-from .. import handover
+from ...model.spec import MEBIBYTE, ExecutionSpec, Limits
+from .. import cpu, handover
 from ..base import Emit
 from ..report import ReportReader
 from . import watch
@@ -189,7 +189,8 @@ class NativeSandbox:
                 await asyncio.wait({self._ended, sending}, return_when=asyncio.FIRST_COMPLETED)
                 if sending.done() and (error := sending.exception()) is not None:
                     raise BackendError(f"the spec could not be sent: {error}") from error
-            await self._ended
+            with cpu.limited(spec.limits, self._used, self.kill):
+                await self._ended
         finally:
             if sending is not None:
                 sending.cancel()
@@ -198,7 +199,7 @@ class NativeSandbox:
         if self._cgroup is None:
             await self._reaped  # only then has the kernel counted
         self._read_rest()
-        exited = self._classify()
+        exited = self._classify(spec.limits)
         for event in (*self._report.events, exited):
             emit(event)
 
@@ -360,9 +361,15 @@ class NativeSandbox:
         self._over_memory, self._over_what = True, over_what
         self.kill()
 
-    def _classify(self) -> Exited:
+    async def _used(self) -> Usage:
+        return self._usage()
+
+    def _usage(self) -> Usage:
+        return self._cgroup.usage() if self._cgroup is not None else self._usage_seen
+
+    def _classify(self, limits: Limits) -> Exited:
         """How it ended, from what the kernel and the zygote say first, and from the code's own word last."""
-        usage = self._cgroup.usage() if self._cgroup is not None else self._usage_seen
+        usage = self._usage()
         verdict = self._cgroup.verdict() if self._cgroup is not None else None
         if self._over_memory or verdict is Termination.MEMORY:
             return Exited(128 + signal.SIGKILL, Termination.MEMORY, usage, self._over_what)
@@ -372,6 +379,8 @@ class NativeSandbox:
             raise BackendError("the zygote has died, and its sandboxes with it")
         if self._failure is not None and not self._started:
             raise BackendError(f"the sandbox failed before its code: {self._failure}")
+        if cpu.is_used_up(limits, usage):
+            return Exited(128 + signal.SIGXCPU, Termination.CPU, usage)
         if self._report.exit_code is not None:
             return Exited(self._report.exit_code, Termination.EXITED, usage)
         if not self._started and not self._was_killed:
