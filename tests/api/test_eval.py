@@ -151,6 +151,23 @@ def test_100_kib_of_code_are_taken_and_one_byte_more_is_a_413(api: Api) -> None:
     assert_error(api.post_eval({"files": files}), 413, "too_large")
 
 
+@pytest.mark.parametrize("size", [0, 1, 70_000, 10_000_000])
+def test_stdin_is_a_pipe_whatever_its_size_and_can_be_opened_by_name(api: Api, size: int) -> None:
+    code = "import os, stat; print(stat.S_ISFIFO(os.fstat(0).st_mode), len(open('/dev/stdin', 'rb').read()))"
+    assert api.eval(code, stdin="x" * size)["stdout"] == f"True {size}\n"
+
+
+@pytest.mark.parametrize("reads", ["", "import os; os.close(0)", "input()", "import os; os.read(0, 100_000)"])
+def test_stdin_that_is_not_read_to_its_end_holds_nobody_up(api: Api, reads: str) -> None:
+    result = api.eval(f"{reads}\nprint('done')", stdin="0123456789abcde\n" * (10 << 16), config={"timeout_seconds": 10})
+    assert (result["stdout"], result["stderr"], result["exit_code"]) == ("done\n", "", 0)
+
+
+def test_stdin_that_is_read_slowly_arrives_whole(api: Api) -> None:
+    code = "import os, time\ntotal = 0\nwhile data := os.read(0, 50_000):\n  total += len(data); time.sleep(0.001)\n"
+    assert api.eval(code + "print(total)", stdin="x" * 3_000_000)["stdout"] == "3000000\n"
+
+
 def test_megabytes_of_stdin_are_taken(api: Api) -> None:
     code = "import sys; print(len(sys.stdin.read()))"
     assert api.eval(code, stdin="x" * 10_000_000)["stdout"] == "10000000\n"

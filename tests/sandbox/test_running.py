@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import os
@@ -381,10 +382,68 @@ def test_arguments_stdin_and_directory_are_the_programs(run: Run, env: tuple[tup
     assert json.loads(outcome.stdout) == [["main.py", "--verbose", "ö"], "line\n€", "/work", "/work"]
 
 
-@pytest.mark.parametrize("size", [0, 1, 60_000, 70_000, 5_000_000])
-def test_stdin_of_any_size_arrives_whole(run: Run, size: int) -> None:
-    outcome = run("import sys; print(len(sys.stdin.buffer.read()))", stdin=b"x" * size)
-    assert outcome.stdout == f"{size}\n"
+LARGE = 16 << 20  # bytes, and no request may have more of it
+SIZES = (0, 1, 60_000, 70_000, LARGE)
+
+
+@pytest.mark.parametrize("env", [(), (("PYTHONHASHSEED", "1"),)], ids=["forked", "fresh"])
+@pytest.mark.parametrize("size", SIZES)
+def test_stdin_is_a_pipe_of_any_size_that_arrives_whole(run: Run, size: int, env: tuple[tuple[str, str], ...]) -> None:
+    code = """
+import os, stat, sys
+print(stat.S_ISFIFO(os.fstat(0).st_mode), sys.stdin.seekable())
+try: os.lseek(0, 0, os.SEEK_SET)
+except OSError as e: print(e.errno)
+print(len(sys.stdin.buffer.read()))
+"""
+    outcome = run(code, stdin=b"x" * size, env=env)
+    assert (outcome.stdout, outcome.stderr) == (f"True False\n29\n{size}\n", "")
+
+
+@pytest.mark.parametrize(
+    "opened", ["'/dev/stdin', 'rb'", "0, 'rb'", "'/proc/self/fd/0', 'rb'", "os.open('/dev/stdin', os.O_RDONLY), 'rb'"]
+)
+@pytest.mark.parametrize("size", SIZES)
+def test_stdin_can_be_opened_by_name_and_number(run: Run, size: int, opened: str) -> None:
+    data = os.urandom(1 << 10) * (size >> 10)
+    outcome = run(f"import hashlib, os; print(hashlib.sha256(open({opened}).read()).hexdigest())", stdin=data)
+    assert (outcome.stdout, outcome.stderr) == (f"{hashlib.sha256(data).hexdigest()}\n", "")
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "print('done')",
+        "import os; os.close(0); print('done')",
+        "import sys; sys.stdin.close(); print('done')",
+        "import sys; sys.stdin.readline(); print('done')",
+        "import subprocess, sys; subprocess.run(['head', '-c', '100000'], stdout=subprocess.DEVNULL); print('done')",
+    ],
+    ids=["never", "closed", "stream closed", "a line", "a part, by a child"],
+)
+def test_stdin_that_is_not_read_holds_nobody_up(run: Run, code: str) -> None:
+    before = time.monotonic()
+    outcome = run(code, stdin=b"0123456789abcde\n" * (LARGE >> 4))
+    assert (outcome.stdout, outcome.stderr, outcome.exit_code) == ("done\n", "", 0)
+    assert time.monotonic() - before < 5
+
+
+def test_stdin_takes_nothing_of_the_sandbox(run: Run) -> None:
+    limits = replace(LIMITS, memory_mb=32, disk_mb=8)
+    outcome = run(
+        "import os\nn = 0\nwhile data := os.read(0, 65536): n += len(data)\nprint(n)\nprint(os.listdir('/proc/self/fd'))\ntry: os.wait()\nexcept ChildProcessError: print('no child')",
+        stdin=bytes(LARGE),
+        limits=limits,
+    )
+    assert outcome.stdout == f"{LARGE}\n['0', '1', '2', '3', '4']\nno child\n"
+    assert outcome.exited.usage.memory_peak_bytes < 12 << 20
+
+
+def test_stdin_that_is_read_slowly_waits_and_ends_with_the_run(run: Run) -> None:
+    outcome = run(
+        "import os, time\nfor _ in range(5): time.sleep(0.05); print(len(os.read(0, 65536)))", stdin=bytes(LARGE)
+    )
+    assert outcome.stdout == "65536\n" * 5
 
 
 def test_files_are_there_with_their_modes_and_can_be_changed(run: Run) -> None:

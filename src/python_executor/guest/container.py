@@ -1,6 +1,7 @@
 """PID 1 of a container: forks the user process, passes on what it says, reaps, and sees to the end.
 
-    standard input    the server: a spec; its end means that the server is gone, and ends the container
+    standard input    the server: a spec, then the program's standard input, which PID 1 passes on as it is read; its
+                      end means that the server is gone, and ends the container
     standard output   frames (frames.py): all that the user process writes, and how it ended
       └─ fork         PID 2: waits for its spec (intake.py) and runs it (runner.py)
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 REPORT_FD = 3
 CONTROL_FD = 4
+STDIN_FD = 5  # until it is 0
 SERVER, OUT = 0, 1
 WAITS = 0.05  # seconds after which nobody is in a hurry
 BUSY = 16  # reads after which the streams are read less often, see native/pipes.py
@@ -52,6 +54,10 @@ class Control(intake.Control):
         """See `intake.Control.send`."""
         os.write(CONTROL_FD, data)
 
+    def start(self, spec: Dict[str, Any]) -> None:
+        """See `intake.Control.start`. What is left of what the server sends is stdin, for PID 1 to pass on."""
+        self.send(frames.STARTED + frames.STDIN_BYTES.pack(spec["stdin_bytes"]))
+
     def close(self) -> None:
         """Standard input is the program's by now."""
         os.close(CONTROL_FD)
@@ -61,7 +67,10 @@ class Content(intake.Content):
     """Files that come one after the other, so that none has to be held."""
 
     def __init__(self, control: intake.Control, spec: Dict[str, Any]) -> None:
-        super().__init__(control, {**spec, "content_bytes": 0})
+        control.fds.append(STDIN_FD)
+        if not spec["stdin_bytes"]:
+            os.close(control.fds.pop())
+        super().__init__(control, spec)
         self._control = control
 
     def copy(self, offset: int, size: int, target: int) -> None:
@@ -80,8 +89,11 @@ def read_from_server(buffer: memoryview) -> int:
 class Supervisor:
     """PID 1 while there is a user process."""
 
-    def __init__(self, user: int, pipes: Dict[int, int], woken: int) -> None:
+    def __init__(self, user: int, pipes: Dict[int, int], woken: int, stdin: int) -> None:
         self.user = user
+        self.stdin = stdin  # where the program's standard input goes, as long as there is more of it
+        self.stdin_left = 0  # bytes of it that the server has still to send
+        self.stdin_held = b""  # that its pipe has not taken
         self.pipes = pipes  # kind of frame by descriptor, in the order in which they are emptied
         self.woken = woken  # readable when a child has ended
         self.reads = 0
@@ -94,8 +106,13 @@ class Supervisor:
         """Pass on what comes until the user process has ended, then wait to be given up."""
         while True:
             ready = dict(self.poll.poll())
-            if SERVER in ready:
+            if ready.get(SERVER, 0) & ~select.POLLIN:
                 os._exit(0)  # and the kernel ends everything else
+            if SERVER in ready:
+                self.stdin_held = os.read(SERVER, min(self.stdin_left, frames.CHUNK_MAX)) or os._exit(0)
+                self.stdin_left -= len(self.stdin_held)
+            if SERVER in ready or self.stdin in ready:
+                self.feed()
             if self.woken in ready:
                 os.read(self.woken, 512)
                 self.reap()
@@ -118,6 +135,25 @@ class Supervisor:
         self.reads += 1
         if self.reads > BUSY and len(data) < frames.CHUNK_MAX // 2:
             time.sleep(NAP)
+        if self.pipes[fd] == frames.WORD and data.startswith(frames.STARTED) and self.stdin >= 0:
+            (self.stdin_left,) = frames.STDIN_BYTES.unpack_from(data, len(frames.STARTED))
+            self.feed()
+
+    def feed(self) -> None:
+        """Pass standard input on, as the program reads it, and its end."""
+        try:
+            self.stdin_held = self.stdin_held[os.write(self.stdin, self.stdin_held) :]
+        except BlockingIOError:
+            pass
+        except OSError:  # nobody will read it
+            self.stdin_held, self.stdin_left = b"", 0
+        self.poll.register(self.stdin, select.POLLOUT)
+        self.poll.register(SERVER, select.POLLIN if self.stdin_left and not self.stdin_held else 0)
+        if not self.stdin_held:
+            self.poll.unregister(self.stdin)
+            if not self.stdin_left:
+                os.close(self.stdin)
+                self.stdin = -1
 
     def empty(self, *kinds: int) -> None:
         """All that is in these pipes, and no more than they hold, whoever still writes."""
@@ -169,10 +205,12 @@ def main() -> NoReturn:
     signal.signal(signal.SIGCHLD, lambda *_: None)
     kinds = (frames.WORD, frames.OUTPUT, frames.ERRORS, frames.REPORT)
     pipes = {kind: os.pipe() for kind in kinds}
+    stdin, stdin_end = os.pipe()
     user = os.fork()
     if user == 0:
         try:
-            become_user_process([pipes[kind][1] for kind in (frames.OUTPUT, frames.ERRORS, frames.REPORT, frames.WORD)])
+            order = (frames.OUTPUT, frames.ERRORS, frames.REPORT, frames.WORD)
+            become_user_process([*(pipes[kind][1] for kind in order), stdin])
             if not select.select([SERVER], [], [], WAITS)[0]:
                 runner.warm_up()
             runner.forget_modules(PLAIN_MODULES)
@@ -187,8 +225,10 @@ def main() -> NoReturn:
     for ours, theirs in pipes.values():
         os.close(theirs)
         os.set_blocking(ours, False)
+    os.close(stdin)
+    os.set_blocking(stdin_end, False)
     send(frames.ALIVE, sys.version.split()[0].encode())
-    Supervisor(user, {pipes[kind][0]: kind for kind in kinds}, woken).serve()
+    Supervisor(user, {pipes[kind][0]: kind for kind in kinds}, woken, stdin_end).serve()
 
 
 def become_user_process(fds: List[int]) -> None:
@@ -197,12 +237,12 @@ def become_user_process(fds: List[int]) -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     os.setsid()
-    for fd in fds[:2]:
+    for fd in (*fds[:2], fds[-1]):
         try:
-            os.fchmod(fd, 0o666)  # so that code may open /dev/stdout, whatever its uid
+            os.fchmod(fd, 0o666)  # so that code may open /dev/stdin and /dev/stdout, whatever its uid
         except PermissionError:
             pass  # gVisor's pipes are root's, and it lets nobody open them
     for target, fd in enumerate([os.dup(fd) for fd in fds], start=1):
         os.dup2(fd, target, inheritable=target < REPORT_FD)
-    os.closerange(CONTROL_FD + 1, 256)
+    os.closerange(STDIN_FD + 1, 256)
     runner.settle()

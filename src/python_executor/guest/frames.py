@@ -9,14 +9,16 @@ Report pipe, guest to server, written beside user code and therefore never trust
 
 Control socket of a sandbox, a stream. Guest to server: one `READY` byte once every boundary is up, or `FAILED` and a
 sentence; later one `STARTED` byte before the first line of user code, after which the guest closes it. Server to guest:
-4 bytes length, the spec in `marshal`'s format 2 (which all versions read, at the least cost), then stdin and the
-files' contents; a large archive comes as a descriptor instead.
+4 bytes length, the spec in `marshal`'s format 2 (which all versions read, at the least cost), then the files' contents.
+Two things come as descriptors, with the length: standard input, where there is any, as the read end of a pipe; and a
+large archive, in place of the contents.
 
 Standard input of a container (container.py), server to guest: the same, with each file's content in the order of the
-files. Standard output, guest to server, and as little to be trusted as the report pipe: frames as there, `ALIVE` with
-the interpreter's version first; `WORD` is what a sandbox says on its control socket, `OUTPUT`, `ERRORS` and `REPORT`
-are what was written to descriptors 1, 2 and 3, `ENDED` has the wait status of the user process. Each has at most
-CHUNK_MAX bytes.
+files; then the program's standard input, for PID 1 to pass on: `STARTED` tells it how many bytes (8, big-endian) come.
+Standard output, guest to server, and as little to be trusted as the report pipe: frames as there, `ALIVE` with the
+interpreter's version first; `WORD` is what a sandbox says on its control socket, `OUTPUT`, `ERRORS` and `REPORT` are
+what was written to descriptors 1, 2 and 3, `ENDED` has the wait status of the user process. Each has at most CHUNK_MAX
+bytes.
 
 Control socket of a zygote, a packet each, from the server: `MAKE`, `RESIZE`, `EXPOSE` (its network namespace gets a way
 out), `SHOW` (a directory of the store, at /venv), `LISTEN` (a socket inside of it, for the server), `FORGET` (a
@@ -45,6 +47,7 @@ ENDED_BODY = struct.Struct("!i")
 
 READY, FAILED, STARTED = b"R", b"F", b"S"
 SPEC_LENGTH = struct.Struct("!I")
+STDIN_BYTES = struct.Struct("!Q")
 SPEC_FORMAT = 2
 
 MAKE, RESIZE, EXPOSE, SHOW, LISTEN, FORGET, DONE, REFUSED, EXITED = 1, 2, 3, 4, 5, 6, 7, 8, 9

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 START_VARIABLES = ("PYTHON", "LD_", "LC_", "LANG", "MALLOC_", "GLIBC_TUNABLES")
 COPY_CHUNK = 1 << 20
 RECEIVE_SIZE = 1 << 16
-ONE_DESCRIPTOR = 20  # bytes of ancillary data: CMSG_LEN(4)
+TWO_DESCRIPTORS = 24  # bytes of ancillary data: CMSG_LEN(8)
 
 
 def serve(control: Control, report: int, imported: Optional[Ahead]) -> NoReturn:
@@ -39,7 +39,7 @@ def serve(control: Control, report: int, imported: Optional[Ahead]) -> NoReturn:
     except Exception as error:
         control.send(frames.FAILED + f"{type(error).__name__}: {error}".encode())
         os._exit(125)
-    control.send(frames.STARTED)
+    control.start(spec)
     control.close()
     if spec["environment"]:
         environment.activate()
@@ -78,7 +78,7 @@ def prepare(control: Control) -> Dict[str, Any]:
         os.setegid(spec["becomes"])
         os.seteuid(spec["becomes"])
     make_files(spec["entries"], content)
-    set_stdin(content.stdin())
+    set_stdin(content.stdin)
     content.close()
     if spec["becomes"]:
         os.seteuid(0)
@@ -100,8 +100,9 @@ class Control:
     def take(self, length: int) -> bytes:
         """So many bytes. Does not return where the server has given this sandbox up."""
         if not self._received:
-            self._received, rights, _, _ = self._control.recvmsg(RECEIVE_SIZE, ONE_DESCRIPTOR)
-            self.fds += [int.from_bytes(data[:4], sys.byteorder) for _, _, data in rights]
+            self._received, rights, _, _ = self._control.recvmsg(RECEIVE_SIZE, TWO_DESCRIPTORS)
+            for _, _, data in rights:
+                self.fds += [int.from_bytes(data[at : at + 4], sys.byteorder) for at in range(0, len(data), 4)]
         taken, self._received = self._received[:length], self._received[length:]
         if len(taken) < length:
             taken += take_exactly(self._control.recv_into, length - len(taken))
@@ -114,6 +115,10 @@ class Control:
     def send(self, data: bytes) -> None:
         """A word to the server."""
         self._control.send(data)
+
+    def start(self, spec: Dict[str, Any]) -> None:
+        """Tell that user code comes next."""
+        self.send(frames.STARTED)
 
     def close(self) -> None:
         """Not to be found by user code."""
@@ -134,12 +139,13 @@ def take_exactly(read_into: Callable[[memoryview], int], length: int) -> bytes:
 
 
 class Content:
-    """The bytes that follow a spec, or that came as a descriptor: stdin, then the files."""
+    """What comes with a spec: a pipe of its stdin, where it has any; files, as bytes or as a descriptor."""
 
     def __init__(self, control: Control, spec: Dict[str, Any]) -> None:
-        self._file = control.fds[0] if control.fds else -1
-        self._stdin = control.take(spec["stdin_bytes"]) if spec["stdin_bytes"] else b""
-        self._inline = control.take(spec["content_bytes"]) if spec["content_bytes"] and not control.fds else b""
+        fds = iter(control.fds)
+        self.stdin = next(fds) if spec["stdin_bytes"] else -1
+        self._file = next(fds, -1)
+        self._inline = control.take(spec["content_bytes"]) if spec["content_bytes"] else b""
 
     def copy(self, offset: int, size: int, target: int) -> None:
         """Write `size` bytes from `offset` on to a file."""
@@ -153,10 +159,6 @@ class Content:
             written = os.write(target, chunk)
             offset += written
             size -= written
-
-    def stdin(self) -> bytes:
-        """What the program is to read."""
-        return self._stdin
 
     def close(self) -> None:
         """Let go of the archive."""
@@ -193,22 +195,11 @@ def make_files(entries: List[List[Any]], content: Content) -> None:
         os.chmod(os.path.join(runner.WORK, path), mode)
 
 
-def set_stdin(data: bytes) -> None:
-    """A pipe, as in `echo data | python main.py`; a file in memory where a pipe would not hold it all."""
-    read_end, write_end = os.pipe()
-    os.set_blocking(write_end, False)
-    try:
-        complete = not data or os.write(write_end, data) == len(data)
-    except BlockingIOError:
-        complete = False
-    os.close(write_end)
-    if not complete:
-        os.close(read_end)
-        read_end = os.memfd_create("stdin")
-        rest = memoryview(data)
-        while rest:
-            rest = rest[os.write(read_end, rest) :]
-        os.lseek(read_end, 0, os.SEEK_SET)
+def set_stdin(read_end: int) -> None:
+    """A pipe, as in `echo data | python main.py`, that is filled from outside; -1: one that has ended."""
+    if read_end < 0:
+        read_end, write_end = os.pipe()
+        os.close(write_end)
     os.dup2(read_end, 0)
     os.close(read_end)
 

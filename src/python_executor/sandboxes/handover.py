@@ -17,7 +17,7 @@ def message(
     has_environment: bool = False,
     becomes: int = 0,
 ) -> bytes:
-    """Its length and itself; stdin and the files' contents come after.
+    """Its length and itself; the files' contents come after.
 
     `content_bytes` follow in one piece. `file_limit` and `data_limit` are in bytes, `becomes` is the uid that root
     gives itself before the code; 0 stands for none.

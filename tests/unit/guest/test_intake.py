@@ -22,21 +22,25 @@ def content(request, intake, tmp_path_factory):
     """Makes what holds the files' bytes, as it follows the spec or comes as a descriptor."""
 
     def make(data: bytes, stdin: bytes = b""):
-        spec = marshal.dumps({"content_bytes": len(data), "stdin_bytes": len(stdin)}, frames.SPEC_FORMAT)
-        head = frames.SPEC_LENGTH.pack(len(spec))
+        fds = []
+        if stdin:
+            read_end, write_end = os.pipe()
+            os.write(write_end, stdin)
+            os.close(write_end)
+            fds.append(read_end)
+        if request.param == "descriptor":
+            archive = tmp_path_factory.mktemp("archive") / "archive"
+            archive.write_bytes(data)
+            fds.append(os.open(archive, os.O_RDONLY))
+        inline = b"" if request.param == "descriptor" else data
+        spec = marshal.dumps({"content_bytes": len(inline), "stdin_bytes": len(stdin)}, frames.SPEC_FORMAT)
         ours, theirs = socket.socketpair()
         with ours, theirs:
-            if request.param == "descriptor":
-                archive = tmp_path_factory.mktemp("archive") / "archive"
-                archive.write_bytes(data)
-                with archive.open() as file:
-                    socket.send_fds(ours, [head], [file.fileno()])
-                ours.sendall(spec + stdin)
-            else:
-                ours.sendall(head + spec + stdin + data)
-            received, held = intake.receive(intake.Control(theirs))
-            assert received["stdin_bytes"] == len(stdin)
-            return held
+            socket.send_fds(ours, [frames.SPEC_LENGTH.pack(len(spec))], fds)
+            ours.sendall(spec + inline)
+            for fd in fds:
+                os.close(fd)
+            return intake.receive(intake.Control(theirs))[1]
 
     return make
 
@@ -53,7 +57,8 @@ def test_the_plan_of_a_tree_is_carried_out(intake, content, tmp_path):
         ["symlink", "dangling", "nowhere"],
     ]
     intake.make_files(entries, held)
-    assert held.stdin() == b"the rest is stdin"
+    assert os.read(held.stdin, 100) == b"the rest is stdin"
+    os.close(held.stdin)
     held.close()
     assert (tmp_path / "package/main.py").read_bytes() == b"print(1)"
     assert (tmp_path / "links/to").read_bytes() == b"print(1)"

@@ -151,10 +151,10 @@ class DockerSandbox:
                 self._counters.begin()
         sending = asyncio.create_task(self._send(spec))
         try:
-            await asyncio.wait({self._ended, sending}, return_when=asyncio.FIRST_COMPLETED)
-            if sending.done() and (error := sending.exception()) is not None:
-                raise BackendError(f"the spec could not be sent: {error}") from error
             with cpu.limited(spec.limits, self._used, self.kill, cpu.PAUSE if self._counters else STATS_PAUSE):
+                await asyncio.wait({self._ended, sending}, return_when=asyncio.FIRST_COMPLETED)
+                if sending.done() and (error := sending.exception()) is not None:
+                    raise BackendError(f"the spec could not be sent: {error}") from error
                 await self._ended
             usage = await self._look()
         finally:
@@ -167,14 +167,16 @@ class DockerSandbox:
     # --- in ---
 
     async def _send(self, spec: ExecutionSpec) -> None:
-        """The spec, its stdin, its files; that the container is gone is noticed by its end."""
+        """The spec, its files, its stdin as it is read; that the container is gone is noticed by its end."""
         becomes = USER_ID if self.kind.as_root else 0
         make = partial(handover.message, spec, file_limit=self.kind.memory_bytes, becomes=becomes)
         message = make() if spec.tree.is_small else await asyncio.to_thread(make)
         with suppress(BackendError):
-            await self._write(message + spec.stdin)
+            await self._write(message)
             for chunk in _contents(spec):
                 await self._write(chunk)
+            for offset in range(0, len(spec.stdin), COPY_CHUNK):
+                await self._write(spec.stdin[offset : offset + COPY_CHUNK])
 
     async def _write(self, data: bytes) -> None:
         if self._stream is None:

@@ -17,7 +17,7 @@ import socket
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from ...guest import frames
 from ...model.errors import BackendError
@@ -29,6 +29,7 @@ from ..base import Emit
 from ..report import ReportReader
 from . import watch
 from .cgroups import Cgroup
+from .feed import Feed
 from .pipes import READ_SIZE, Output, Pipes, read_now
 from .plan import UV
 
@@ -180,20 +181,14 @@ class NativeSandbox:
         """Run the spec; see `Sandbox.run`."""
         self._emit = emit
         self._listen()
-        sending = None
+        feed = Feed(spec.stdin) if spec.stdin else None
         try:
-            make = partial(self._message, spec)
-            message = make() if spec.tree.is_small else await asyncio.to_thread(make)
-            if unsent := self._send_at_once(spec, message):
-                sending = asyncio.create_task(self._send(unsent))
-                await asyncio.wait({self._ended, sending}, return_when=asyncio.FIRST_COMPLETED)
-                if sending.done() and (error := sending.exception()) is not None:
-                    raise BackendError(f"the spec could not be sent: {error}") from error
             with cpu.limited(spec.limits, self._used, self.kill):
+                await self._send(spec, feed)
                 await self._ended
         finally:
-            if sending is not None:
-                sending.cancel()
+            if feed is not None:
+                feed.close()
             self._stop_listening()
             self._kill()
         if self._cgroup is None:
@@ -205,19 +200,42 @@ class NativeSandbox:
 
     # --- in ---
 
-    def _send_at_once(self, spec: ExecutionSpec, message: bytes) -> list[memoryview]:
-        """Send the message of the spec, its stdin, its files; return what the socket does not take now."""
-        control, content = self._pipes.control, spec.tree.content
-        head = frames.SPEC_LENGTH.size
+    async def _send(self, spec: ExecutionSpec, feed: Feed | None) -> None:
+        """Send the spec and its files, unless it ends before."""
+        try:
+            make = partial(self._message, spec)
+            message = make() if spec.tree.is_small else await asyncio.to_thread(make)
+            unsent = self._send_at_once(spec.tree.content, message, feed)
+        finally:
+            if feed is not None:
+                feed.close_read_end()
+        if not unsent:
+            return
+        sending = asyncio.create_task(self._send_on(unsent))
+        try:
+            await asyncio.wait({self._ended, sending}, return_when=asyncio.FIRST_COMPLETED)
+            if sending.done() and (error := sending.exception()) is not None:
+                raise BackendError(f"the spec could not be sent: {error}") from error
+        finally:
+            sending.cancel()
+
+    def _send_at_once(self, content: bytes | BinaryIO, message: bytes, feed: Feed | None) -> list[memoryview]:
+        """Send the message of the spec and what it comes with; return what the socket does not take now."""
+        control, head, archive = self._pipes.control, frames.SPEC_LENGTH.size, -1
+        fds = [] if feed is None else [feed.read_end]
+        data = [memoryview(message)]
+        if isinstance(content, bytes):
+            data.append(memoryview(content))
+        else:
+            archive = os.open(f"/proc/self/fd/{content.fileno()}", os.O_RDONLY | os.O_CLOEXEC)
+            fds.append(archive)
         with _guest_may_be_gone():
-            if isinstance(content, bytes):
-                data = [memoryview(part) for part in (message, spec.stdin, content)]
-            else:
-                data = [memoryview(part) for part in (message[head:], spec.stdin)]
-                archive = os.open(f"/proc/self/fd/{content.fileno()}", os.O_RDONLY | os.O_CLOEXEC)
-                try:
-                    socket.send_fds(control, [message[:head]], [archive])
-                finally:
+            try:
+                if fds:
+                    socket.send_fds(control, [data[0][:head]], fds)
+                    data[0] = data[0][head:]
+            finally:
+                if archive >= 0:
                     os.close(archive)
             with suppress(BlockingIOError):
                 sent = control.sendmsg(data)
@@ -228,7 +246,7 @@ class NativeSandbox:
             return data
         return []
 
-    async def _send(self, data: list[memoryview]) -> None:
+    async def _send_on(self, data: list[memoryview]) -> None:
         with _guest_may_be_gone():
             for part in data:
                 await asyncio.get_running_loop().sock_sendall(self._pipes.control, part)
