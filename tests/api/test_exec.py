@@ -38,6 +38,24 @@ def test_everything_that_metadata_can_say_takes_effect(api: Api) -> None:
     assert result["stdout"] == "['app/run.py', '--verbose', 'two words', ''] a=b from stdin\n"
 
 
+def test_a_module_can_be_what_runs(api: Api) -> None:
+    files = {"app/__init__.py": "", "app/__main__.py": "import sys; print(__spec__.name, sys.argv[1:], input())"}
+    result = api.run(files, module="app", script_args=["-v"], stdin="typed\n", eval_last_expr=True)
+    assert (result["stdout"], result["stderr"], result["exit_code"]) == ("app.__main__ ['-v'] typed\n", "", 0)
+    assert result["result"] is None
+    assert "No module named no_such" in api.run({}, module="no_such")["stderr"]
+    sources = [{"name": name, "content": content} for name, content in files.items()]
+    assert api.eval(files=sources, module="app", stdin="typed\n")["stdout"] == "app.__main__ [] typed\n"
+
+
+def test_a_module_that_can_be_none_or_stands_beside_an_entrypoint_is_a_400(api: Api) -> None:
+    both = {"entrypoint": "main.py", "module": "main"}
+    assert_error(api.post_exec({"main.py": ""}, both), 400, "invalid_request", "entrypoint", "module")
+    assert_error(api.post_eval({"code": "1", **both}), 400, "invalid_request", "entrypoint", "module")
+    for name in ("-c", "a/b", ".a", "a\0"):
+        assert_error(api.post_exec({"main.py": ""}, {"module": name}), 400, "invalid_request", "module")
+
+
 @pytest.mark.parametrize(
     ("names", "runs"),
     [

@@ -163,6 +163,19 @@ def test_eval_sends_what_is_given_and_files_instead_of_code(client, loopback):
     }
 
 
+def test_a_module_is_sent_in_place_of_an_entrypoint(client, loopback):
+    client.execute_sync(files=MAIN, module="app", script_args=["-v"])
+    assert sent_metadata(loopback) == {"module": "app", "script_args": ["-v"]}
+
+    client.eval("1", module="main", cpu_seconds=0.5)
+    assert loopback.last.json == {
+        "code": "1",
+        "module": "main",
+        "config": {"cpu_seconds": 0.5},
+        "eval_last_expr": True,
+    }
+
+
 def test_eval_can_say_which_packages_it_needs(client, loopback):
     client.eval("1", requirements_txt="numpy\n", detect_imports=False)
     assert loopback.last.json == {

@@ -70,13 +70,14 @@ def _object(fields: dict[str, st.SearchStrategy[Any]]) -> st.SearchStrategy[dict
 limits = _seldom(st.integers(1, 60) | st.sampled_from([0, None, "", 128, 256, 1024, 4096]), numbers)
 seconds = _seldom(st.floats(0, 3600) | st.sampled_from([0, None, "", 0.25, 30, 5.0]), numbers)
 configs = _object({
-    "timeout_seconds": seconds, "cpu_seconds": seconds, "memory_mb": limits, "disk_mb": limits, "cpu_shares": limits,
+    "timeout_seconds": seconds, "cpu_seconds": st.floats(0, 3600), "memory_mb": limits, "disk_mb": limits, "cpu_shares": limits,
     "network_disabled": st.sampled_from([True, None]),
 })  # fmt: skip
 requirements = _seldom(st.sampled_from([None, "", "-", " - "]), st.just("numpy") | texts)
 runtimes = _seldom(st.sampled_from([None, "", "", "", "runsc", "runc"]), st.sampled_from(["kata", "-x"]))
 good_names = st.sampled_from(["main.py", "a.py", "a/b.py", "./c.py", "a//d", "ä"])
 names = _seldom(good_names, st.sampled_from(["a", "..", "", "/etc/passwd", "d/", "a.py/b"]) | texts)
+modules = st.sampled_from([None, ""] * 10 + ["main", "a.b", "-m", "a..b"])
 EVAL_FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "code": _seldom(texts, st.just("x" * 102_401)),
     "files": st.lists(
@@ -86,7 +87,8 @@ EVAL_FIELDS: dict[str, st.SearchStrategy[Any]] = {
         ),
         max_size=4,
     ),
-    "entrypoint": _seldom(st.sampled_from([None, "", "main.py"]), names),
+    "entrypoint": _seldom(st.sampled_from([None, None, "", "", "main.py"]), names),
+    "module": modules,
     "stdin": texts,
     "python_version": _seldom(st.sampled_from([None, "", "3.12", "3.11"]), st.sampled_from(["3.9", "3", "3.12.1"])),
     "eval_last_expr": st.booleans(),
@@ -110,6 +112,7 @@ other_images = st.sampled_from(
 )
 METADATA_FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "entrypoint": st.sampled_from([None, "", "main.py", "./link.py", "package", "./package/", "made.py"]),
+    "module": modules,
     "docker_image": _seldom(images, other_images | texts),
     "runtime": runtimes,
     "requirements_txt": requirements,
@@ -226,13 +229,16 @@ def _check_sentence(message: str) -> None:
 def _check_spec(spec: ExecutionSpec) -> None:
     limits = spec.limits
     for value, maximum in (
-        (limits.timeout_seconds, SETTINGS.max_timeout),
         (limits.memory_mb, SETTINGS.max_memory_mb),
         (limits.disk_mb, limits.memory_mb),
         (limits.cpu_shares, SETTINGS.max_cpu_shares),
     ):
         assert type(value) is int
         assert 1 <= value <= maximum
+    assert 0 < limits.timeout_seconds <= SETTINGS.max_timeout
+    assert limits.cpu_seconds is None or 0 < limits.cpu_seconds <= SETTINGS.max_cpu_seconds
+    for seconds in (limits.timeout_seconds, limits.cpu_seconds or 1):
+        assert type(seconds) is (int if seconds == int(seconds) else float)
     _check_place(spec)
     assert type(spec.eval_last_expr) is bool
     assert spec.tree.total_bytes <= limits.file_system_bytes < limits.memory_mb << 20
@@ -251,6 +257,9 @@ def _check_place(spec: ExecutionSpec) -> None:
 
 
 def _check_entrypoint(spec: ExecutionSpec) -> None:
+    if spec.module:
+        assert spec.entrypoint == "" and re.fullmatch(r"\w[\w.-]{0,254}", spec.module)
+        return
     components = spec.entrypoint.split("/")
     assert not {"", ".", ".."} & set(components)
     assert "\0" not in spec.entrypoint

@@ -34,6 +34,15 @@ def test_what_code_imports_is_there(api: Api, index: FakeIndex) -> None:
     assert packages_of(result) == {"plainly-imported": "1.0"} and result["warnings"] == []
 
 
+def test_a_module_to_run_is_looked_for_as_if_it_were_imported(api: Api, index: FakeIndex) -> None:
+    offer(index, "run_by_name", files={"run_by_name/__init__.py": "", "run_by_name/__main__.py": "print(__name__)"})
+    since = len(index.requests)
+    assert_worked(api.run("", module="run_by_name", detect_imports=True), "__main__\n")
+    assert_worked(api.run("print('own')", module="main", detect_imports=True), "own\n")
+    assert api.run("", module="json.tool", script_args=["--help"], detect_imports=True)["exit_code"] == 0
+    assert asked_for(index, since) == {"run-by-name"}
+
+
 def test_an_import_of_another_name_than_its_package_is_found_by_the_table(api: Api, index: FakeIndex) -> None:
     offer(index, "pyyaml", "6.0", {"yaml/__init__.py": "name = 'from pyyaml'\n"})
     offer(index, "yaml", "0.1", {"yaml.py": "name = 'from a squatter'\n"})

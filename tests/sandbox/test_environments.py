@@ -70,6 +70,14 @@ def test_modules_and_entry_points_run_by_name(packed: Engine, argv: list[str]) -
     assert run(packed, f"import subprocess; raise SystemExit(subprocess.run({argv}).returncode)").exit_code == 0
 
 
+def test_a_module_of_the_environment_can_be_what_runs(packed: Engine) -> None:
+    for environment in (ADDED, Environment(ADDED.key, (), "mine", ("added",))):
+        code = "import added, sys; print(added.value, sys.prefix, sys.path[0])"
+        outcome = run(packed, code, environment, entrypoint="", module="main")
+        assert outcome.stdout == "41 /venv /work\n", outcome.stderr
+        assert run(packed, "", environment, entrypoint="", module="added").exit_code == 0
+
+
 def test_pre_commands_and_a_fresh_interpreter_have_it_too(packed: Engine) -> None:
     fresh = run(packed, "import added; print(added.value)", env=(("PYTHONHASHSEED", "1"),), pre_commands=("tool",))
     assert fresh.stdout == "a tool\n41\n"

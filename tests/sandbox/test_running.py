@@ -301,6 +301,89 @@ def test_what_python_runs_beside_scripts_is_run(run: Run, tmp_path: Path, interp
     assert (outcome.stdout, outcome.stderr, outcome.exit_code) == expected
 
 
+TELLS = "import sys\nprint(__name__, __file__, __package__, __spec__ and __spec__.name, sys.argv, sys.path[0])\n"
+PACKAGE = {"app/__init__.py": "print('package', __name__)", "app/near.py": "WHO = 'mine'"}
+MODULES: dict[str, tuple[str, dict[str, str]]] = {
+    "a module": ("tool", {"tool.py": TELLS}),
+    "a package": ("app", {**PACKAGE, "app/__main__.py": TELLS + "from .near import WHO; print(WHO)"}),
+    "a module of a package": (
+        "app.sub.run",
+        {**PACKAGE, "app/sub/__init__.py": "", "app/sub/run.py": TELLS + "from ..near import WHO"},
+    ),
+    "a namespace package": ("app.run", {"app/run.py": TELLS}),
+    "an exception": ("app", {**PACKAGE, "app/__main__.py": "def f():\n    1 / 0\nf()"}),
+    "an exception in the package": ("app.near", {**PACKAGE, "app/__init__.py": "1 / 0"}),
+    "a syntax error": ("tool", {"tool.py": "x = 1\nif x"}),
+    "an exit code": ("tool", {"tool.py": "import sys; sys.exit(7)"}),
+    "an interrupt": ("tool", {"tool.py": "raise KeyboardInterrupt"}),
+    "no such module": ("no_such_module", {}),
+    "no such module of a package": ("app.nothing", PACKAGE),
+    "a package without __main__": ("app", PACKAGE),
+    "a file's name": ("tool.py", {"tool.py": TELLS}),
+    "a name with a dash": ("my-tool", {"my-tool.py": TELLS}),
+    "imported already": ("app.near", {**PACKAGE, "app/__init__.py": "import app.near"}),
+    "hidden standard library": ("json", {"json.py": TELLS}),
+    "standard library": ("json.tool", {}),
+    "unittest": (
+        "unittest",
+        {"test_it.py": "import unittest\nclass T(unittest.TestCase):\n  def test(self): self.assertTrue(0)"},
+    ),
+    "doctest": ("doctest", {"x": ">>> 1 + 1\n3\n"}),
+    "timeit": ("timeit", {}),
+    "http.server": ("http.server", {}),
+    "spawned process": (
+        "tool",
+        {
+            "tool.py": "import multiprocessing as m\ndef f(x): print(__name__, x)\n"
+            "if __name__ == '__main__':\n  p = m.get_context('spawn').Process(target=f, args=(1,)); p.start(); p.join()"
+        },
+    ),
+}
+ARGUMENTS = {"unittest": (), "doctest": ("x",), "timeit": ("-n", "1", "-r", "1", "1 / 0"), "http.server": ("--help",)}
+
+
+def in_sandbox(text: str, interpreter: Interpreter) -> str:
+    """What names the interpreter, by its name in a sandbox; times differ from run to run."""
+    text = re.sub(r"in \d+\.\d+s", "in …s", text)
+    return text.replace(interpreter.executable, interpreter.path_in_sandbox)
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_a_module_runs_as_with_plain_python(run: Run, tmp_path: Path, name: str) -> None:
+    check_module(run, tmp_path, INTERPRETERS[0], name)
+
+
+FEW = ("a package", "an exception", "no such module")
+
+
+@oldest_and_newest
+@pytest.mark.parametrize(
+    "name", [name if name in FEW else pytest.param(name, marks=pytest.mark.long) for name in MODULES]
+)
+def test_every_version_runs_a_module_as_plainly(run: Run, tmp_path: Path, interpreter: Interpreter, name: str) -> None:
+    check_module(run, tmp_path, interpreter, name)
+
+
+def check_module(run: Run, tmp_path: Path, interpreter: Interpreter, name: str) -> None:
+    module, files = MODULES[name]
+    arguments = ARGUMENTS.get(name, ("x", "-m", "y") if name != "standard library" else ("--help",))
+    for path, content in files.items():
+        (tmp_path / path).parent.mkdir(exist_ok=True, parents=True)
+        (tmp_path / path).write_text(content)
+    *streams, code = plain(interpreter, tmp_path, "-m", module, *arguments)
+    outcome = run("", files=files, python=interpreter.minor_version, entrypoint="", module=module, args=arguments)
+    seen = [in_sandbox(shown(text), interpreter) for text in (outcome.stdout, outcome.stderr)]
+    assert seen == [in_sandbox(text, interpreter) for text in streams]
+    assert outcome.exit_code == code
+
+
+def test_a_module_gets_what_a_script_gets(run: Run) -> None:
+    code = "import os, sys; print(sys.argv[1:], input(), os.environ['WHO'], os.getcwd(), open('made').read())"
+    outcome = run("", files={"tool.py": code}, entrypoint="", module="tool", args=("-v",), stdin=b"typed\n",
+                  env=(("WHO", "me"),), pre_commands=("echo by hand > made",), eval_last_expr=True)  # fmt: skip
+    assert (outcome.stdout, outcome.stderr) == ("['-v'] typed me /work by hand\n\n", "")
+
+
 @oldest_and_newest
 def test_what_plain_python_does_not_compile_shows_no_frame_of_ours(run: Run, interpreter: Interpreter) -> None:
     for code in ("x = 1\n" + "+".join(["x"] * 20_000), "x = 1\n" + "-" * 20_000 + "x"):
@@ -386,8 +469,7 @@ LARGE = 16 << 20  # bytes, and no request may have more of it
 SIZES = (0, 1, 60_000, 70_000, LARGE)
 
 
-@pytest.mark.parametrize("env", [(), (("PYTHONHASHSEED", "1"),)], ids=["forked", "fresh"])
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize(("size", "env"), [*((size, ()) for size in SIZES), (LARGE, (("PYTHONHASHSEED", "1"),))])
 def test_stdin_is_a_pipe_of_any_size_that_arrives_whole(run: Run, size: int, env: tuple[tuple[str, str], ...]) -> None:
     code = """
 import os, stat, sys
@@ -403,7 +485,7 @@ print(len(sys.stdin.buffer.read()))
 @pytest.mark.parametrize(
     "opened", ["'/dev/stdin', 'rb'", "0, 'rb'", "'/proc/self/fd/0', 'rb'", "os.open('/dev/stdin', os.O_RDONLY), 'rb'"]
 )
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("size", [1 << 10, LARGE])
 def test_stdin_can_be_opened_by_name_and_number(run: Run, size: int, opened: str) -> None:
     data = os.urandom(1 << 10) * (size >> 10)
     outcome = run(f"import hashlib, os; print(hashlib.sha256(open({opened}).read()).hexdigest())", stdin=data)

@@ -132,6 +132,7 @@ class PythonExecutorClient:
                 If provided, kwargs are ignored.
             **kwargs: Shorthand for metadata fields; for those left out, the server's defaults hold:
                 - entrypoint (str): Script to run (auto-detected if not specified)
+                - module (str): Module or package to run in place of a script, as `python -m` does
                 - docker_image (str): Docker image (default: python:3.11-slim)
                 - requirements_txt (str): Contents of requirements.txt
                 - pre_commands (list[str]): Shell commands to run before execution
@@ -344,6 +345,7 @@ class PythonExecutorClient:
         environment: Optional[str] = None,
         runtime: Optional[str] = None,
         cpu_seconds: Optional[float] = None,
+        module: Optional[str] = None,
     ) -> ExecutionResult:
         """Execute code with REPL-style expression evaluation.
 
@@ -369,6 +371,7 @@ class PythonExecutorClient:
             runtime: Runtime of the server's container engine, such as "runsc", where its operator permits it;
                 the code then runs in a container.
             cpu_seconds: Processor time at most, in seconds, of all of its processes together.
+            module: Module or package to run in place of entrypoint, as `python -m` does; result is None then.
 
         Returns:
             ExecutionResult: Object containing stdout, stderr, exit_code, and result.
@@ -409,6 +412,7 @@ class PythonExecutorClient:
             code=None if files else code,
             files=files or None,
             entrypoint=entrypoint,
+            module=module,
             stdin=stdin,
             python_version=python_version,
             config=_given(timeout_seconds=timeout_seconds, cpu_seconds=cpu_seconds) or None,
@@ -473,7 +477,7 @@ def _described(archive: bytes, metadata: Optional[Metadata], keywords: dict[str,
         if name not in _KEYWORDS:
             raise TypeError(f"unexpected keyword argument {name!r}; known are {', '.join(_KEYWORDS)}")
     given = _given(**keywords)
-    if "entrypoint" not in given:
+    if "entrypoint" not in given and "module" not in given:
         given["entrypoint"] = find_entrypoint(archive)
     config = {name: given.pop(name) for name in _CONFIG_KEYWORDS if name in given}
     return _given(**given, config=config or None)

@@ -89,7 +89,7 @@ class Metadata:
     """Execution metadata specifying how to run the code.
 
     Attributes:
-        entrypoint: The Python file to execute (e.g., "main.py").
+        entrypoint: The Python file to execute (e.g., "main.py"); "" where module says what to run.
         docker_image: Docker image to use. Default is "python:3.11-slim". The server runs names of interpreters that
             it has on those, and others in containers.
         requirements_txt: Contents of requirements.txt: packages that the server installs before the code runs.
@@ -104,6 +104,7 @@ class Metadata:
             Default is None: the server's choice.
         environment: Name of an environment of the server's, in place of requirements_txt.
         runtime: Runtime of the server's container engine, such as "runsc", where its operator permits it.
+        module: Module or package to run in place of entrypoint, as `python -m` does.
 
     Example:
         >>> metadata = Metadata(
@@ -127,6 +128,7 @@ class Metadata:
     detect_imports: Optional[bool] = None
     environment: Optional[str] = None
     runtime: Optional[str] = None
+    module: Optional[str] = None
 
     def to_dict(self) -> dict[str, Any]:
         """Convert to dictionary for JSON serialization; what is None is left to the server."""

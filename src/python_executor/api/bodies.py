@@ -15,6 +15,8 @@ from ..model.errors import InvalidRequest
 
 NO_NUL = "^[^\\x00]*$"
 ENV_VAR = "^[^=\\x00]+=[^\\x00]*$"
+MODULE_NAME = "^\\w[\\w-]*(\\.[\\w-]+)*$"
+MAX_MODULE = 255  # characters
 MAX_ITEMS = 10_000  # of each list; an archive can hold more files
 
 
@@ -32,6 +34,7 @@ Number = Annotated[object, _or_empty({"type": "number", "minimum": 0})]
 Flag = Annotated[bool, _or_empty({"type": "boolean"})]
 OptionalFlag = Annotated[bool | None, _or_empty({"type": "boolean"})]
 Text = Annotated[str, WithJsonSchema({"type": "string", "nullable": True})]
+Module = Annotated[str, _or_empty({"type": "string", "maxLength": MAX_MODULE, "pattern": MODULE_NAME})]
 # Fail fast: one wrong item is enough to tell, and a body can hold millions.
 Strings = Annotated[list[str], FailFast(), Field(max_length=MAX_ITEMS), _strings(NO_NUL)]
 EnvVars = Annotated[list[str], FailFast(), Field(max_length=MAX_ITEMS), _strings(ENV_VAR)]
@@ -94,12 +97,19 @@ RUNTIME = Field(
 )
 
 
+MODULE = Field(
+    default="",
+    description="Module or package to run as `python -m` does, in place of an entrypoint; there is no `result` then.",
+)
+
+
 class EvalRequest(Body):
     """`code` or `files`, and how to run them."""
 
     code: Text = Field(default="", description="The program; becomes main.py.")
     files: Files = Field(default=[], description="Files instead of `code`, which they win over.")
     entrypoint: Text = Field(default="", description="File to run; by default the first of `files`, or main.py.")
+    module: Module = MODULE
     stdin: Text = ""
     python_version: Text = Field(default="", description="Minor version of an interpreter that the server has.")
     eval_last_expr: Flag = Field(default=False, description="Answer repr() of the last expression in `result`.")
@@ -118,6 +128,7 @@ class Metadata(Body):
     entrypoint: Text = Field(
         default="", description="File to run; by default main.py, __main__.py or the first .py file."
     )
+    module: Module = MODULE
     docker_image: Text = Field(
         default="",
         description="What it runs in: `python:X.Y` or `python:X.Y-slim` with a version that the server has is an "

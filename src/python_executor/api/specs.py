@@ -5,6 +5,7 @@ Nothing here does I/O, and everything raises `InvalidRequest` or another `Refusa
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import BinaryIO, TypedDict, TypeVar
 
@@ -13,13 +14,14 @@ from ..model.errors import InvalidRequest, NetworkForbidden, NetworkUnavailable,
 from ..model.spec import DirectoryEntry, ExecutionSpec, FileEntry, Interpreter, Limits
 from ..settings import Settings
 from .archives import read_archive
-from .bodies import CodeFile, Config, EvalRequest, Metadata
+from .bodies import MAX_MODULE, MODULE_NAME, CodeFile, Config, EvalRequest, Metadata
 from .places import Place, Places
 from .trees import CheckedTree, TreePlan, clean_path, shown
 
 MAX_CODE_BYTES = 100 * 1024
 MAX_STRING_BYTES = 128 * 1024 - 1  # what execve() takes as one argument or variable, less its final NUL
 MAX_STRINGS_BYTES = 1024 * 1024  # of all arguments and variables; execve() takes at least that much
+_MODULE = re.compile(MODULE_NAME)
 DECLARING_FILES = ("requirements.txt", "pyproject.toml")
 
 
@@ -54,13 +56,15 @@ class SpecBuilder:
         files = request.files or ([CodeFile(name="main.py", content=request.code)] if request.code else [])
         if not files:
             raise InvalidRequest("code and files are both missing: give one of them.")
+        module = _module(request)
         place = self._places.of_eval(request)
         limits = self._limits(request.config)
         tree = _tree_of(files)
         _check_size(tree, limits)
         return ExecutionSpec(
             tree=tree.tree,
-            entrypoint=_entrypoint(tree, request.entrypoint or files[0].name),
+            entrypoint=_entrypoint(tree, request.entrypoint or files[0].name) if not module else "",
+            module=module,
             python=place.python,
             image=place.image,
             runtime=place.runtime,
@@ -76,13 +80,15 @@ class SpecBuilder:
         """The spec of an uploaded archive; reads all its headers, so not for the event loop if it is large."""
         place = self._places.of_archive(metadata)
         limits = self._limits(metadata.config)
+        module = _module(metadata)
         env = _environment(metadata.env_vars)
         _check_strings(metadata)
         tree = read_archive(archive)
         _check_size(tree, limits)
         return ExecutionSpec(
             tree=tree.tree,
-            entrypoint=_entrypoint(tree, metadata.entrypoint, may_be_made=bool(metadata.pre_commands)),
+            entrypoint=_entrypoint(tree, metadata.entrypoint, bool(metadata.pre_commands)) if not module else "",
+            module=module,
             python=place.python,
             image=place.image,
             runtime=place.runtime,
@@ -201,6 +207,17 @@ def _image_warnings(request: EvalRequest | Metadata, place: Place, tree: Checked
     for path in DECLARING_FILES:
         if tree.kind(path) is FileEntry:
             yield f"what {path} asks for is not installed into {what}"
+
+
+def _module(request: EvalRequest | Metadata) -> str:
+    module = request.module
+    if module and request.entrypoint:
+        raise InvalidRequest("entrypoint and module exclude each other: leave one out.")
+    if module and (len(module) > MAX_MODULE or not _MODULE.fullmatch(module)):
+        raise InvalidRequest(
+            f"module {shown(module)} is no name of a module: give one that can be imported, such as package.module."
+        )
+    return module
 
 
 def _entrypoint(tree: CheckedTree, name: str, may_be_made: bool = False) -> str:

@@ -83,18 +83,19 @@ def _request(
     source: Source, packages: Packages, arguments: Sequence[str], flags: Flags
 ) -> tuple[program.Program, dict[str, Any]]:
     """The files and the details to send with them."""
-    if source.stdin and program.is_stdin(source.target, source.extra or ()):
+    if source.stdin and not source.module and program.is_stdin(source.target, source.extra or ()):
         raise Failure("--stdin needs a FILE: without one, stdin is the code")
     details = {
         **remote.config(flags),
         **_asked_for(packages),
+        "module": source.module,
         "docker_image": flags.image,
         "runtime": flags.runtime,
         "env_vars": program.environment(source.env or ()),
         "script_args": list(arguments),
         "stdin": program.read_stdin() if source.stdin else None,
     }
-    return program.load(source.target, source.extra or (), source.entrypoint), details
+    return program.load(source.target, source.extra or (), source.entrypoint, source.module), details
 
 
 def _asked_for(packages: Packages) -> dict[str, Any]:

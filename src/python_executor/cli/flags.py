@@ -95,6 +95,9 @@ class Source:
     entrypoint: Annotated[
         str | None, Option(metavar="NAME", help="Which file to start; else main.py, __main__.py or the first .py.")
     ] = None
+    module: Annotated[
+        str | None, Option("--module", "-m", metavar="NAME", help="Run a module, as python -m does; needs no file.")
+    ] = None
     env: Annotated[
         list[str] | None,
         Option("--env", "-e", metavar="VAR[=VALUE]", help="A variable for it; VAR alone as it is here. Repeatable."),

@@ -21,7 +21,7 @@ USUAL_NAMES = ("main.py", "__main__.py")
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """An archive of files and which of them runs; None leaves that to the usual names."""
+    """An archive of files and which of them runs; None leaves that to the usual names, or to a module."""
 
     tar: bytes
     entrypoint: str | None
@@ -32,14 +32,19 @@ def is_stdin(target: Path | None, extra: Sequence[Path]) -> bool:
     return str(target) == "-" or (target is None and not extra)
 
 
-def load(target: Path | None, extra: Sequence[Path], entrypoint: str | None) -> Program:
-    """Pack the target together with the extra files, which are the program where there is no target."""
+def load(target: Path | None, extra: Sequence[Path], entrypoint: str | None, module: str | None = None) -> Program:
+    """Pack the target together with the extra files, which are the program where there is no target.
+
+    A module to run needs no program: it may be the standard library's, or a package's.
+    """
     try:
-        if is_stdin(target, extra):
+        if module and not target:
+            tar, usual = pack({}), None
+        elif is_stdin(target, extra):
             tar, usual = _from_stdin()
         else:
             tar, usual = _from_path(target) if target else (pack({}), _first_to_run(extra))
-        return Program(_with(extra, tar), entrypoint or usual)
+        return Program(_with(extra, tar), entrypoint or (None if module else usual))
     except OSError as problem:
         raise Failure(f"can't read {problem.filename}: {problem.strerror}") from problem
     except tarfile.TarError as problem:

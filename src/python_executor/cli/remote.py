@@ -31,6 +31,7 @@ OUR_WORDS = {  # for what a server's sentences name as the wire does
     "config.cpu_shares": "--cpu",
     "config.cpus": "--cpus",
     "environment and requirements_txt": "--environment and --requirements",
+    "entrypoint and module": "--entrypoint and --module",
     "docker_image": "--image",
 }
 

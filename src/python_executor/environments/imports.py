@@ -48,7 +48,7 @@ def may_import_packages(spec: ExecutionSpec) -> bool:
     if not spec.tree.is_small or spec.tree.total_bytes > SMALL:
         return True  # looking would hold up everybody else
     sources = (spec.tree.read(entry, entry.size) for entry in _sources(spec.tree))
-    names = candidates(sources) - sys.stdlib_module_names
+    names = candidates([*sources, _import_of(spec.module)]) - sys.stdlib_module_names
     return bool(names and names - _own_modules(spec.tree))
 
 
@@ -60,24 +60,25 @@ class ImportReader:
         self._places = places
         self._known: OrderedDict[bytes, Imports] = OrderedDict()
 
-    async def read(self, tree: FileTree, interpreter: Interpreter) -> Imports:
-        """What the files import. Raises `BackendError`."""
+    async def read(self, tree: FileTree, interpreter: Interpreter, module: str = "") -> Imports:
+        """What the files import, and `python -m MODULE` itself. Raises `BackendError`."""
         entries = _sources(tree)
-        digest = _digest(tree, entries, interpreter)
+        digest = _digest(tree, entries, interpreter, module)
         if digest not in self._known:
             is_small = sum(entry.size for entry in entries) <= SOURCES_SMALL
             work = Work.READER if is_small else Work.LARGE_READER
             async with self._places.place(work, work.usual_mb) as memory_mb:  # while it waits it holds no source
-                self._known[digest] = await self._parse(tree, entries, interpreter, memory_mb)
+                self._known[digest] = await self._parse(tree, entries, interpreter, module, memory_mb)
             while len(self._known) > REMEMBERED:
                 self._known.popitem(last=False)
         self._known.move_to_end(digest)
         return self._known[digest]
 
     async def _parse(
-        self, tree: FileTree, entries: Sequence[FileEntry], interpreter: Interpreter, memory_mb: int
+        self, tree: FileTree, entries: Sequence[FileEntry], interpreter: Interpreter, module: str, memory_mb: int
     ) -> Imports:
-        others = {f"files/{entry.path}": tree.read(entry, entry.size) for entry in entries}
+        others = {"files/-m.py": _import_of(module)} if module else {}
+        others |= {f"files/{entry.path}": tree.read(entry, entry.size) for entry in entries}
         spec = program_spec("imports.py", others, interpreter, replace(LIMITS, memory_mb=memory_mb))
         said = bytearray()
 
@@ -133,8 +134,13 @@ def _own_modules(tree: FileTree) -> set[str]:
     return {name for path in paths for name in path}
 
 
-def _digest(tree: FileTree, entries: Sequence[FileEntry], interpreter: Interpreter) -> bytes:
-    digest = hashlib.sha256(interpreter.version.encode())
+def _import_of(module: str) -> bytes:
+    """What `python -m MODULE` imports, as source."""
+    return f"import {module}".encode() if all(map(str.isidentifier, module.split("."))) else b""
+
+
+def _digest(tree: FileTree, entries: Sequence[FileEntry], interpreter: Interpreter, module: str) -> bytes:
+    digest = hashlib.sha256(f"{interpreter.version} {module}".encode())
     for entry in sorted(entries, key=lambda entry: entry.path):
         digest.update(hashlib.sha256(entry.path.encode("utf-8", "surrogateescape")).digest())
         digest.update(hashlib.sha256(tree.read(entry, entry.size)).digest())

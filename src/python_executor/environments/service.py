@@ -173,7 +173,7 @@ class PackageEnvironments:
         """As much of what the code imports as can be had, in reasonable time; that never makes a run fail."""
         try:
             async with asyncio.timeout(IMPORTS_PATIENCE):
-                imports = await self._reader.read(spec.tree, interpreter)
+                imports = await self._reader.read(spec.tree, interpreter, spec.module)
                 names = distributions_for((*imports.needed, *imports.optional))
                 absent = {name: why for name in names.values() if name and (why := self._why_absent(name, interpreter))}
                 wished = {name for name in names.values() if name is not None and name not in absent}

@@ -3,7 +3,7 @@
 Until `STARTED` is sent this is our code on the server's data, carried out as the unprivileged user: files, stdin,
 directory. Then the control socket is closed, and what follows is user code: first the request's own commands, then its
 program, in this fork of the zygote; or in a fresh interpreter, where only that behaves as `python main.py` would (a
-variable that is read at start, or was by a module that is imported already).
+variable that is read at start, or was by a module that is imported already; a module to run).
 """
 
 from __future__ import annotations
@@ -52,6 +52,8 @@ def serve(control: Control, report: int, imported: Optional[Ahead]) -> NoReturn:
         run_command(command)
     if spec["becomes"]:
         become(spec["becomes"])
+    if spec["module"]:  # of which only the interpreter itself makes a `__main__`, with runpy's frames below it
+        os.execv(sys.executable, [sys.executable, "-u", "-m", spec["module"], *spec["args"]])
     modules = imported.modules if imported else {}
     begin_anew(modules)
     argv = [spec["entrypoint"], *spec["args"]]

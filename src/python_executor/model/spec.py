@@ -115,7 +115,7 @@ class ExecutionSpec:
     """One execution, fully decided: nothing in it is optional any more and all of it has been checked."""
 
     tree: FileTree
-    entrypoint: str
+    entrypoint: str  # "" where `module` says what runs
     python: str  # minor version of an interpreter that the backend has: "3.12"; "" where an image has it
     limits: Limits
     args: tuple[str, ...] = ()
@@ -123,6 +123,7 @@ class ExecutionSpec:
     stdin: bytes = b""
     pre_commands: tuple[str, ...] = ()
     eval_last_expr: bool = False
+    module: str = ""  # that runs as with `python -m`, in place of an entrypoint
     network: bool = False  # whether it reaches what the operator's egress rules leave open, or just itself
     requirements: str = ""  # a requirements.txt, as it was sent
     finds_requirements: bool = False  # whether its files may say what packages it needs

@@ -28,6 +28,7 @@ def message(
             "content_bytes": content_bytes,
             "stdin_bytes": len(spec.stdin),
             "entrypoint": spec.entrypoint,
+            "module": spec.module,
             "args": spec.args,
             "env": dict(spec.env),
             "environment": has_environment,

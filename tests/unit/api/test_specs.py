@@ -61,6 +61,28 @@ def test_an_eval_of_nothing_is_refused() -> None:
         _eval(code="")
 
 
+@pytest.mark.parametrize("module", ["pytest", "a.b.c", "http.server", "my-tool", "main.py", "módulo", "_x", "m" * 255])
+def test_a_module_runs_in_place_of_an_entrypoint(module: str) -> None:
+    for spec in (_eval(module=module), _exec(MAIN, module=module), _exec({}, module=module)):
+        assert (spec.module, spec.entrypoint) == (module, "")
+    assert (_eval(module="").module, _eval(module="").entrypoint) == ("", "main.py")
+
+
+@pytest.mark.parametrize(
+    "module", ["-c", ".a", "a.", "a..b", "a/b", "a b", "a\n", "a\0", "../a", "a;b", "m" * 256, "\udcff", "."]
+)
+def test_what_can_be_no_module_is_refused(module: str) -> None:
+    for run in (_eval, partial(_exec, MAIN)):
+        with pytest.raises(InvalidRequest, match="is no name of a module: give one"):
+            run(module=module)
+
+
+def test_an_entrypoint_beside_a_module_is_refused_and_both_are_named() -> None:
+    for run in (_eval, partial(_exec, MAIN)):
+        with pytest.raises(InvalidRequest, match="entrypoint and module exclude each other"):
+            run(module="app", entrypoint="main.py")
+
+
 @pytest.mark.parametrize("name", ["/a.py", "../a.py", "a\0.py", "a/", "."])
 def test_files_have_the_same_names_as_in_archives(name: str) -> None:
     with pytest.raises(InvalidRequest):

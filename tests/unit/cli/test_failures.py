@@ -58,6 +58,10 @@ def test_a_key_that_is_refused_is_told_in_the_servers_words(
         ("config.timeout_seconds must be a number from 0 to 3600.", "--timeout must be a number from 0 to 3600"),
         ("config.cpu_seconds must be a number from 0 to 7200.", "--cpu-seconds must be a number from 0 to 7200"),
         (
+            "entrypoint and module exclude each other: leave one out.",
+            "--entrypoint and --module exclude each other: leave one out",
+        ),
+        (
             "environment and requirements_txt exclude each other: leave one out.",
             "--environment and --requirements exclude each other: leave one out",
         ),

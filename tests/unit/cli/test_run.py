@@ -45,6 +45,29 @@ def test_a_directory_goes_whole(cli: Cli, stub: Stub) -> None:
     assert stub.submitted.metadata["entrypoint"] == "main.py"
 
 
+def test_a_module_runs_in_place_of_a_file(cli: Cli, stub: Stub) -> None:
+    cli("run", "./project/", "-m", "pkg.tool", "--", "-v")
+    assert stub.submitted.files == {"main.py": "import pkg", "pkg/__init__.py": ""}
+    assert (stub.submitted.metadata["module"], stub.submitted.metadata["script_args"]) == ("pkg.tool", ["-v"])
+    assert "entrypoint" not in stub.submitted.metadata
+
+
+def test_a_module_runs_with_the_files_that_are_named(cli: Cli, stub: Stub) -> None:
+    cli("submit", "script.py", "--module", "script")
+    assert stub.submitted.files == {"script.py": "print('script')"}
+    assert "entrypoint" not in stub.submitted.metadata
+
+
+def test_a_module_needs_no_file_and_leaves_stdin_to_the_program(cli: Cli, stub: Stub) -> None:
+    cli("run", "-m", "json.tool", "--stdin", stdin="[1]")
+    assert (stub.submitted.files, stub.submitted.metadata["stdin"]) == ({}, "[1]")
+
+
+def test_a_module_may_be_in_one_more_file(cli: Cli, stub: Stub) -> None:
+    cli("run", "-m", "script", "--file", "script.py")
+    assert stub.submitted.files == {"script.py": "print('script')"}
+
+
 def test_a_tar_goes_as_it_is(cli: Cli, stub: Stub) -> None:
     with tarfile.open("code.tar", "w") as archive:
         archive.add("script.py", "deep/start.py")

@@ -57,7 +57,7 @@ class Desk:
         self.service._builder = self  # type: ignore[assignment]
         self.service._reader = self  # type: ignore[assignment]
 
-    async def read(self, tree: FileTree, _interpreter: Interpreter) -> Imports:
+    async def read(self, tree: FileTree, _interpreter: Interpreter, _module: str) -> Imports:
         assert isinstance(tree.content, bytes)
         return Imports(tuple(line.split()[1] for line in tree.content.decode().splitlines()))
 
