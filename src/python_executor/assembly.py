@@ -135,7 +135,7 @@ def workshop(settings: Settings, admission: Admission | None = None) -> tuple[Na
     admission = admission or _admission(settings)
     interpreters = find_interpreters()
     directory = str(settings.data_dir.absolute() / ENVIRONMENTS)
-    packages = PackageStore(directory, uv.find_uv_bin(), builds=settings.package_builds)
+    packages = PackageStore(directory, uv.find_uv_bin())
     promised = Promised(settings.memory_budget, admission.sandboxes)
     backend = native_backend(settings, interpreters, packages, promised)
     return backend, _environments(settings, backend, interpreters, admission)

@@ -162,12 +162,18 @@ def test_describe_has_a_line_for_all_that_is_shown(box):
     assert box.describe() == [f"{target} shows {source}, read-only" for source, target in box.binds]
 
 
-def test_headers_are_shown_only_where_packages_are_compiled(private):
-    headers = Path(private.prefix, "include/python3.12")
-    headers.mkdir(parents=True)
-    assert not [target for _, target in plan_for(private).binds if "include" in target]
-    box = plan_box(private, has_own_uids=True, oom_score_adj=900, store=PackageStore(builds=True))
-    assert (str(headers), "/python/include/python3.12") in box.binds
+def test_of_an_interpreter_its_headers_and_its_own_tcl_are_shown_beside_its_libraries(private):
+    for name in ("include/python3.12", "include/other", "lib/tcl8.6", "lib/tk8.6", "lib/tcl8", "share"):
+        Path(private.prefix, name).mkdir(parents=True)
+    shown = {target for source, target in plan_for(private).binds if source.startswith(private.prefix)}
+    names = ("bin/python3.12", "include/python3.12", "lib/python3.12", "lib/tcl8.6", "lib/tk8.6")
+    assert shown == {f"/python/{name}" for name in names}
+
+
+def test_what_programs_find_below_usr_is_shown_where_the_machine_has_it():
+    shown = {target for _, target in plan_for(SYSTEM).binds}
+    wanted = ("/usr/include", "/usr/share/fonts", "/usr/share/tcltk", "/usr/share/zoneinfo")
+    assert {path for path in wanted if Path(path).is_dir()} <= shown
 
 
 def test_the_store_is_kept_where_no_sandbox_looks_and_a_named_environment_is_shown(private):

@@ -1,9 +1,10 @@
 """What a box is made of, as data: computed here without privilege, carried out by guest/box.py.
 
-The root holds only what Python needs. Of the host it shows, read-only, `/usr/bin`, `/usr/lib` and their like, zone
-data, the certificates of authorities and the interpreter; never `/usr/local`, `/home`, anything else of the host's
-`/etc` or any file that is somebody's own. Of an interpreter from elsewhere its binary and libraries appear below
-`/python`, nothing else of its prefix. Packages installed into an interpreter are hidden: they are the operator's.
+The root holds only what Python needs. Of the host it shows, read-only, `/usr/bin`, `/usr/lib` and their like, headers,
+zone data, fonts, Tcl's library, the certificates of authorities and the interpreter; never `/usr/local`, `/home`,
+anything else of the host's `/etc` or any file that is somebody's own. Of an interpreter from elsewhere its binary, its
+libraries and its headers appear below `/python`, nothing else of its prefix. Packages installed into an interpreter are
+hidden: they are the operator's.
 """
 
 from __future__ import annotations
@@ -45,7 +46,19 @@ _GUEST_FILES = (
     "streams.py",
     "zygote.py",
 )
-_SYSTEM_DIRECTORIES = ("/usr/bin", "/usr/lib", "/usr/lib32", "/usr/lib64", "/usr/libx32", "/usr/share/zoneinfo")
+_SYSTEM_DIRECTORIES = (
+    "/usr/bin",
+    "/usr/include",  # compilers are below /usr/bin
+    "/usr/lib",
+    "/usr/lib32",
+    "/usr/lib64",
+    "/usr/libx32",
+    "/usr/share/fonts",
+    "/usr/share/tcl8.6",
+    "/usr/share/tcltk",  # Debian has both of them here
+    "/usr/share/tk8.6",
+    "/usr/share/zoneinfo",
+)
 _SYSTEM_LINKS = ("/bin", "/lib", "/lib32", "/lib64", "/libx32")  # directories of their own on an unmerged system
 _CERTIFICATES = (  # of authorities, where distributions keep them; private keys are beside them, and stay there
     "/etc/ssl/certs",
@@ -80,9 +93,15 @@ _ETC = {
     "pop3s 995/tcp\n",
     "/etc/protocols": "ip 0 IP\nicmp 1 ICMP\ntcp 6 TCP\nudp 17 UDP\nipv6 41 IPv6\nipv6-icmp 58 IPv6-ICMP\n",
     "/etc/fonts/fonts.conf": '<fontconfig><dir>/usr/share/fonts</dir><cachedir prefix="xdg">fontconfig</cachedir>'
-    "</fontconfig>\n",
+    '<match><edit name="family" mode="append_last"><string>sans-serif</string></edit></match>'
+    + "".join(
+        f"<alias><family>{family}</family><prefer><family>DejaVu {name}</family></prefer></alias>"
+        for family, name in (("sans-serif", "Sans"), ("serif", "Serif"), ("monospace", "Sans Mono"))
+    )
+    + "</fontconfig>\n",
     "/etc/ssl/openssl.cnf": "[req]\ndistinguished_name = req_distinguished_name\n[req_distinguished_name]\n",
 }
+_TCL = ("tcl[89].[0-9]", "tk[89].[0-9]")  # beside libraries of the interpreter's own
 _LDCONFIG = "/sbin/ldconfig"
 _FOR_THE_ZYGOTE = {"LD_BIND_NOW": "1"}  # it takes that back; else each fork would look up every function it calls anew
 
@@ -93,7 +112,6 @@ class PackageStore:
 
     environments: str | None = None  # directory on the host
     uv: str | None = None  # program on the host
-    builds: bool = False  # whether packages are compiled, which takes headers
 
     def kept(self) -> tuple[tuple[str, str], ...]:
         """Binds of it, for `BoxPlan.kept`."""
@@ -168,7 +186,6 @@ def plan_box(
             *system_binds,
             *binds,
             *store.shown(environment),
-            *(_headers(interpreter) if store.builds else ()),
             *((device, device) for device in _DEVICES),
         ),
         kept=() if environment else store.kept(),  # what a zygote has imported must not see what others use
@@ -230,19 +247,12 @@ def _interpreter(interpreter: Interpreter) -> tuple[str, list[tuple[str, str]], 
         (interpreter.executable, python),
         (f"{library}/{name}", f"{PYTHON_PREFIX}/lib/{name}"),
     ]
-    shared = Path(library).glob(f"libpython{interpreter.minor_version}.so.*")
-    binds += [(str(path), f"{PYTHON_PREFIX}/lib/{path.name}") for path in shared]
+    if os.path.isdir(headers := f"{interpreter.prefix}/include/{name}"):
+        binds.append((headers, f"{PYTHON_PREFIX}/include/{name}"))
+    for pattern in (f"libpython{interpreter.minor_version}.so.*", *_TCL):
+        binds += [(str(path), f"{PYTHON_PREFIX}/lib/{path.name}") for path in sorted(Path(library).glob(pattern))]
     hidden = (*_packages("/usr/lib", "/usr/lib", name), *_packages(library, f"{PYTHON_PREFIX}/lib", name))
     return python, binds, hidden
-
-
-def _headers(interpreter: Interpreter) -> Iterator[tuple[str, str]]:
-    """What compilers include: the system's, and the interpreter's own where those are elsewhere."""
-    places = {"/usr/include": "/usr/include"}
-    if interpreter.prefix != "/usr":
-        own = f"include/python{interpreter.minor_version}"
-        places[f"{interpreter.prefix}/{own}"] = f"{PYTHON_PREFIX}/{own}"
-    return ((source, target) for source, target in places.items() if os.path.isdir(source))
 
 
 def _packages(library: str, shown_as: str, name: str) -> Iterator[str]:
