@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from tests.support.api import Api
@@ -53,6 +55,12 @@ def test_these_places_are_writable(api: Api, place: str) -> None:
 def test_everything_else_is_not(api: Api, place: str) -> None:
     code = f"try:\n    open('{place}/x', 'w')\nexcept OSError:\n    print('refused')"
     assert _printed(api, code) == "refused"
+
+
+@pytest.mark.parametrize(("cpus", "count"), [(0.5, "1"), (1, "1"), (0, str(len(os.sched_getaffinity(0))))])
+def test_it_is_held_to_as_many_processors_as_it_may_use(api: Api, cpus: float, count: str) -> None:
+    code = "import os; print(len(os.sched_getaffinity(0)))"
+    assert _printed(api, code, config={"cpus": cpus}) == count
 
 
 def test_the_servers_environment_does_not_reach_it(api: Api) -> None:

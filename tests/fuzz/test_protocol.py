@@ -38,6 +38,7 @@ from python_executor.sandboxes.native.box import Box
 from python_executor.sandboxes.native.identities import Identities
 from python_executor.sandboxes.native.pipes import Pipes
 from python_executor.sandboxes.native.sandbox import NativeSandbox
+from python_executor.sandboxes.processors import Processors
 from python_executor.sandboxes.report import ReportReader
 from tests.fuzz.conftest import Bytes, bounded
 
@@ -57,7 +58,8 @@ def loop() -> Iterator[asyncio.AbstractEventLoop]:
 
 def _a_box() -> Box:
     """One that was never started."""
-    return Box(Interpreter("3.12.1", "/python", "/"), Identities(1000, 1), 256, EgressPolicy(), (), lambda cgroup: None)
+    python = Interpreter("3.12.1", "/python", "/")
+    return Box(python, Identities(1000, 1), 256, EgressPolicy(), (), lambda cgroup: None, Processors(None))
 
 
 @contextmanager

@@ -10,6 +10,7 @@ import socket
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,10 +19,14 @@ import uv
 from python_executor.model.environment import Environment
 from python_executor.model.errors import BackendError
 from python_executor.sandboxes.native.plan import PackageStore
-from tests.sandbox.conftest import INTERPRETERS, NEWEST, Engine, Outcome, make_spec
+from tests.sandbox.conftest import INTERPRETERS, LIMITS, NEWEST, Engine, Outcome, make_spec
 
 MODULE = "import os\nvalue = 41\nmode = os.environ.get('MODE', 'none')\n"
 ADDED, OTHER = Environment("env_" + "a" * 32, ()), Environment("env_" + "b" * 32, ())
+
+
+COUNTING = Environment("env_" + "e" * 32, ())
+COUNTS = "import ctypes, os; ctypes.CDLL(__file__[:-2] + 'so.1'); count = os.cpu_count()\n"
 
 
 def make_venv(directory: Path, name: str) -> None:
@@ -45,6 +50,13 @@ def packed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
         make_venv(store / environment.key / "venv", name)
     for directory in (store, *store.parents[:3]):
         os.chmod(directory, 0o755)
+    make_venv(store / COUNTING.key / "venv", "counting")
+    packages = store / COUNTING.key / "venv" / "lib" / f"python{NEWEST}" / "site-packages"
+    (packages / "counting.py").write_text(COUNTS)
+    shutil.copy(
+        next(path for path in Path("/proc/self/maps").read_text().split() if "/libm" in path),
+        packages / "counting.so.1",
+    )
     engine = Engine(store=PackageStore(str(store), uv.find_uv_bin()))
     yield engine
     engine.close()
@@ -120,6 +132,14 @@ def test_a_variable_that_a_module_read_when_it_was_imported_ahead_counts(packed:
 def test_a_file_of_the_request_hides_what_was_imported_ahead(packed: Engine) -> None:
     named = Environment(ADDED.key, (), "mine", ("added",))
     assert run(packed, "import added; print(added.WHO)", named, files={"added.py": "WHO = 'mine'"}).stdout == "mine\n"
+
+
+@pytest.mark.parametrize("cpus", [None, 1])
+def test_what_was_imported_ahead_has_counted_the_processors_of_the_run(packed: Engine, cpus: float | None) -> None:
+    named = Environment(COUNTING.key, (), "counting", ("counting",))
+    code = "import counting, os; print(counting.count, len(os.sched_getaffinity(0)))"
+    count = cpus or len(os.sched_getaffinity(0))
+    assert run(packed, code, named, limits=replace(LIMITS, cpus=cpus)).stdout == f"{count} {count}\n"
 
 
 def test_a_named_environment_that_was_forgotten_closes_its_box(packed: Engine) -> None:

@@ -1,17 +1,28 @@
-"""What code finds of the machine: fonts, headers, Tcl, as plain Python does."""
+"""What code finds of the machine: processors as its limit has them, fonts, headers, Tcl, as plain Python does."""
 
 from __future__ import annotations
 
+import asyncio
+import os
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from python_executor.model.spec import Interpreter
-from tests.sandbox.conftest import INTERPRETERS, Outcome
+from tests.sandbox.conftest import INTERPRETERS, LIMITS, Engine, Outcome, make_spec
 
 Run = Callable[..., Outcome]
+PROCESSORS = len(os.sched_getaffinity(0))
+COUNTS = """
+import multiprocessing, os
+counts = [os.cpu_count(), len(os.sched_getaffinity(0)), multiprocessing.cpu_count()]
+counts += [os.sysconf("SC_NPROCESSORS_ONLN"), os.sysconf("SC_NPROCESSORS_CONF")]
+if hasattr(os, "process_cpu_count"): counts.append(os.process_cpu_count())
+print(*sorted(set(counts)))
+"""
 PLACES = """
 import os, sysconfig
 for path in (sysconfig.get_config_h_filename(), sysconfig.get_makefile_filename(), sysconfig.get_path("include")):
@@ -42,6 +53,29 @@ def plainly(interpreter: Interpreter, code: str) -> str:
     """What the program prints without a sandbox, its last word included."""
     argv = [interpreter.executable, "-c", code]
     return subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env={}, text=True, check=False).stdout
+
+
+@each_version
+@pytest.mark.parametrize(("cpus", "count"), [(0.5, 1), (1, 1), (None, PROCESSORS)])
+def test_code_counts_as_many_processors_as_its_limit(
+    run: Run, interpreter: Interpreter, cpus: float | None, count: int
+) -> None:
+    limits = replace(LIMITS, cpus=cpus)
+    assert run(COUNTS, python=interpreter.minor_version, limits=limits).stdout == f"{count}\n"
+    fresh = (("LANG", "C.UTF-8"),)
+    assert run(COUNTS, python=interpreter.minor_version, limits=limits, env=fresh).stdout == f"{count}\n"
+
+
+@pytest.mark.skipif(PROCESSORS == 1, reason="this machine has one processor")
+def test_sandboxes_side_by_side_keep_to_different_processors(engine: Engine) -> None:
+    code = "import os, sys, time\nprint(os.sched_getaffinity(0)); sys.stdout.flush(); time.sleep(0.2)"
+    spec = make_spec(code, limits=replace(LIMITS, cpus=1))
+
+    async def both() -> list[Outcome]:
+        return await asyncio.gather(engine.run_spec(spec), engine.run_spec(spec))
+
+    first, second = engine.wait(both())
+    assert first.stdout != second.stdout
 
 
 @each_version

@@ -15,12 +15,14 @@ def message(
     file_limit: int,
     data_limit: int = 0,
     has_environment: bool = False,
+    processors: tuple[int, int] | None = None,
     becomes: int = 0,
 ) -> bytes:
     """Its length and itself; the files' contents come after.
 
-    `content_bytes` follow in one piece. `file_limit` and `data_limit` are in bytes, `becomes` is the uid that root
-    gives itself before the code; 0 stands for none.
+    `content_bytes` follow in one piece. `file_limit` and `data_limit` are in bytes. `processors` are those that the
+    code keeps to, as `Processors` chose them. `becomes` is the uid that root gives itself before the code. 0 stands for
+    none.
     """
     data = marshal.dumps(
         {
@@ -36,6 +38,7 @@ def message(
             "eval_last_expr": spec.eval_last_expr,
             "file_limit": file_limit,
             "data_limit": data_limit,
+            "processors": processors,
             "becomes": becomes,
         },
         frames.SPEC_FORMAT,

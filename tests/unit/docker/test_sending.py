@@ -15,6 +15,7 @@ from python_executor.model.events import Event
 from python_executor.model.spec import ExecutionSpec, FileEntry, FileTree, Limits
 from python_executor.sandboxes.docker.plan import Image, Kind
 from python_executor.sandboxes.docker.sandbox import DockerSandbox
+from python_executor.sandboxes.processors import Processors
 
 LIMITS = Limits(timeout_seconds=3600, memory_mb=64, disk_mb=16, cpu_shares=1024)
 PATIENCE = 10.0  # seconds; far less than the code's time
@@ -40,7 +41,7 @@ def run(content: BinaryIO) -> None:
     async def send() -> None:
         engine: Any = Engine()
         kind = Kind(Image("image", "sha256:1", ""), "", LIMITS)
-        sandbox = DockerSandbox(engine, "name", kind, {}, lambda _: None)
+        sandbox = DockerSandbox(engine, "name", kind, {}, lambda _: None, Processors(None))
         stream: Any = Taking()
         sandbox._stream = stream
         tree = FileTree((FileEntry("main.py", 0o644, 0, 4 << 20),), content)

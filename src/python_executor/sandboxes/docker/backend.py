@@ -31,6 +31,7 @@ from ..native.identities import choose_identities
 from ..native.network import Network
 from ..native.selftest import LIMITS, Acquire, Seen, observe
 from ..pool import Pool
+from ..processors import Processors
 from . import machine, seccomp
 from .engine import NOT_FOUND, Connection, EngineError, Lives
 from .images import Images
@@ -72,6 +73,7 @@ class DockerBackend:
         is_required: bool,
     ) -> None:
         self._limits = default_limits
+        self._processors = Processors(default_limits.cpus)
         self._pool_max = pool_max
         self._network = Network(egress, choose_identities())
         self._root_commands = root_commands
@@ -267,6 +269,7 @@ class DockerBackend:
             kind,
             isolation,
             self._gone,
+            self._processors,
         )
         try:
             await sandbox.start(python, self._terms())

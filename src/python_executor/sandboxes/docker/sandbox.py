@@ -27,6 +27,7 @@ from ...model.isolation import Isolation
 from ...model.spec import ExecutionSpec, FileEntry, Limits
 from .. import cpu, handover
 from ..base import Emit
+from ..processors import Processors
 from ..report import ReportReader
 from .counters import Counters, check_is_ours, find_counters, is_root
 from .engine import NOT_FOUND, Connection, EngineError
@@ -54,7 +55,13 @@ class DockerSandbox:
     """Implements `Sandbox`."""
 
     def __init__(
-        self, engine: Connection, name: str, kind: Kind, isolation: Isolation, gone: Callable[[DockerSandbox], None]
+        self,
+        engine: Connection,
+        name: str,
+        kind: Kind,
+        isolation: Isolation,
+        gone: Callable[[DockerSandbox], None],
+        processors: Processors,
     ) -> None:
         self.name = name
         self.kind = kind
@@ -62,6 +69,7 @@ class DockerSandbox:
         self.isolation = isolation
         self._engine = engine
         self._gone = gone
+        self._processors = processors
         self._uplink: Uplink | None = None
         self._stream: Stream | None = None
         self._frames = FrameReader()
@@ -149,16 +157,22 @@ class DockerSandbox:
         with suppress(OSError):  # it has just ended
             if self._counters is not None:
                 self._counters.begin()
-        sending = asyncio.create_task(self._send(spec))
+        pause = cpu.PAUSE if self._counters else STATS_PAUSE
+        sending = None
         try:
-            with cpu.limited(spec.limits, self._used, self.kill, cpu.PAUSE if self._counters else STATS_PAUSE):
+            with (
+                self._processors.some(spec.limits.cpus) as processors,
+                cpu.limited(spec.limits, self._used, self.kill, pause),
+            ):
+                sending = asyncio.create_task(self._send(spec, processors))
                 await asyncio.wait({self._ended, sending}, return_when=asyncio.FIRST_COMPLETED)
                 if sending.done() and (error := sending.exception()) is not None:
                     raise BackendError(f"the spec could not be sent: {error}") from error
                 await self._ended
             usage = await self._look()
         finally:
-            sending.cancel()
+            if sending is not None:
+                sending.cancel()
             self._kill()
         exited = self._classify(usage, spec.limits)
         for event in (*self._report.events, exited):
@@ -166,10 +180,12 @@ class DockerSandbox:
 
     # --- in ---
 
-    async def _send(self, spec: ExecutionSpec) -> None:
+    async def _send(self, spec: ExecutionSpec, processors: tuple[int, int] | None) -> None:
         """The spec, its files, its stdin as it is read; that the container is gone is noticed by its end."""
         becomes = USER_ID if self.kind.as_root else 0
-        make = partial(handover.message, spec, file_limit=self.kind.memory_bytes, becomes=becomes)
+        make = partial(
+            handover.message, spec, file_limit=self.kind.memory_bytes, becomes=becomes, processors=processors
+        )
         message = make() if spec.tree.is_small else await asyncio.to_thread(make)
         with suppress(BackendError):
             await self._write(message)

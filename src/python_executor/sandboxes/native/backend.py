@@ -20,6 +20,7 @@ from ...model.isolation import Finding, State, explain, is_accepted
 from ...model.spec import MEBIBYTE, ExecutionSpec, Interpreter, Limits
 from ...rounds import do_all, repeat
 from ..base import Tell
+from ..processors import Processors
 from . import watch
 from .box import Box
 from .cgroups import Cgroup, CgroupTree, find_hierarchies
@@ -79,6 +80,7 @@ class NativeBackend:
         self._interpreters = {interpreter.minor_version: interpreter for interpreter in interpreters}
         self._default_python = default_python
         self._limits = default_limits
+        self._processors = Processors(default_limits.cpus)
         self._pool_min, self._pool_max = pool_min, pool_max
         self._store = store
         self._promised = promised
@@ -251,6 +253,7 @@ class NativeBackend:
                 self._network.policy,
                 self._preload,
                 self._release_cgroup,
+                self._processors,
                 self._store,
                 environment,
             ),

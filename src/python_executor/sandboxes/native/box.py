@@ -29,6 +29,7 @@ from ...model.errors import BackendError
 from ...model.events import Usage
 from ...model.isolation import Finding, Isolation
 from ...model.spec import Interpreter
+from ..processors import Processors
 from . import seccomp
 from .cgroups import Cgroup
 from .identities import Identities
@@ -77,10 +78,12 @@ class Box:
         egress: EgressPolicy,
         preload: Sequence[str],
         release_cgroup: Callable[[Cgroup], None],
+        processors: Processors,
         store: PackageStore = NO_STORE,
         environment: Environment | None = None,
     ) -> None:
         self.interpreter = interpreter
+        self.processors = processors
         self._store = store
         self.environment = environment  # which all its sandboxes have
         self._egress = egress
@@ -177,6 +180,7 @@ class Box:
             "rlimits": RLIMITS,
             "preload": self._preload,
             "environment": None if self.environment is None else self.environment.preload,
+            "processors": self.processors.usual,
             "seccomp": {
                 "zygote": base64.b64encode(seccomp.zygote_program()).decode(),
                 "sandbox": base64.b64encode(seccomp.sandbox_program()).decode(),

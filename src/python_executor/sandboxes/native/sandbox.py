@@ -183,8 +183,11 @@ class NativeSandbox:
         self._listen()
         feed = Feed(spec.stdin) if spec.stdin else None
         try:
-            with cpu.limited(spec.limits, self._used, self.kill):
-                await self._send(spec, feed)
+            with (
+                self._box.processors.some(spec.limits.cpus) as processors,
+                cpu.limited(spec.limits, self._used, self.kill),
+            ):
+                await self._send(spec, processors, feed)
                 await self._ended
         finally:
             if feed is not None:
@@ -200,10 +203,10 @@ class NativeSandbox:
 
     # --- in ---
 
-    async def _send(self, spec: ExecutionSpec, feed: Feed | None) -> None:
+    async def _send(self, spec: ExecutionSpec, processors: tuple[int, int] | None, feed: Feed | None) -> None:
         """Send the spec and its files, unless it ends before."""
         try:
-            make = partial(self._message, spec)
+            make = partial(self._message, spec, processors)
             message = make() if spec.tree.is_small else await asyncio.to_thread(make)
             unsent = self._send_at_once(spec.tree.content, message, feed)
         finally:
@@ -251,13 +254,14 @@ class NativeSandbox:
             for part in data:
                 await asyncio.get_running_loop().sock_sendall(self._pipes.control, part)
 
-    def _message(self, spec: ExecutionSpec) -> bytes:
+    def _message(self, spec: ExecutionSpec, processors: tuple[int, int] | None = None) -> bytes:
         return handover.message(
             spec,
             content_bytes=len(spec.tree.content) if isinstance(spec.tree.content, bytes) else 0,
             file_limit=self._memory_bytes,
             data_limit=self._memory_bytes if self._cgroup is None else 0,
             has_environment=self._has_environment,
+            processors=processors,
         )
 
     # --- out ---
