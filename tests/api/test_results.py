@@ -224,6 +224,13 @@ def test_a_result_that_comes_later_tells_it_too(api: Api) -> None:
     assert done["isolation"] == api.eval("1")["isolation"]
 
 
+def test_a_file_of_the_machines_that_is_not_there_is_explained(api: Api, backend: str) -> None:
+    result = api.run("import subprocess\nsubprocess.run(['cat', '/proc/meminfo'])")
+    expected = "/proc/meminfo is not there: " if backend == "native" else ""
+    assert "".join(result["warnings"]).startswith(expected), result
+    assert bool(result["warnings"]) == bool(expected)
+
+
 def test_usage_counts_what_was_used(api: Api) -> None:
     result = api.eval("x = b'x' * 50_000_000\nfor i in range(3_000_000): pass")
     assert result["usage"]["cpu_ms"] >= 10

@@ -24,6 +24,7 @@ from ..model.events import Event, Exited, Preparing, Raised, Result, Stderr, Std
 from ..model.execution import Block, Blocks, Execution, Status
 from ..model.isolation import Isolation
 from ..model.spec import ExecutionSpec, Limits
+from .absences import TAIL_BYTES, explain_absence
 from .spool import Keep, keep_in_memory
 
 
@@ -110,6 +111,10 @@ class Output:
         if len(self._last) >= BLOCK_BYTES:
             self._blocks.append(self._keep(bytes(self._last)))
             self._last.clear()
+
+    def tail(self, size: int) -> bytes:
+        """Return the last bytes that were kept, as far as they are in memory."""
+        return bytes(self._last[-size:])
 
     def snapshot(self) -> bytes | Blocks:
         """The bytes so far; costs no more than the last block, however many there are."""
@@ -264,4 +269,6 @@ class LiveExecution:
         elif result is not None and result.unshown:
             reason = " ".join(printable(result.unshown).split())
             warnings += (f"the result can't be shown, its repr() failed: {reason}",)
+        if absence := explain_absence(self._stderr.tail(TAIL_BYTES)):
+            warnings += (absence,)
         return warnings
