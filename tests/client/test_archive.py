@@ -52,6 +52,17 @@ def project(tmp_path):
     return root
 
 
+def test_a_virtual_environment_below_a_directory_stays_out(project):
+    for name in (".venv/lib/site.py", "tools/env/lib/site.py", "data/lib/site.py"):
+        (project / name).parent.mkdir(parents=True)
+        (project / name).write_text("")
+    for name in (".venv", "tools/env"):
+        (project / name / "pyvenv.cfg").write_text("home = /usr/bin")
+    names = unpacked(pack(project))
+    assert [name for name in names if name.endswith("site.py")] == ["data/lib/site.py"]
+    assert "lib/site.py" in unpacked(pack(project / ".venv"))  # where that is what was named
+
+
 @pytest.mark.parametrize("kind", [str, lambda path: path], ids=["str", "Path"])
 def test_a_directory_goes_in_whole_under_relative_names_without_bytecode_caches(project, kind):
     assert unpacked(pack(kind(project))) == {

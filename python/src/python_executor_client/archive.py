@@ -19,7 +19,8 @@ def pack(files: Files) -> bytes:
     Args:
         files: Names with their contents (text is stored as UTF-8), or the path of a file, or the path of a
             directory. Of a directory, everything below it goes in under its relative name: files, directories
-            and symbolic links (as links). `__pycache__` stays out, and so do sockets, pipes and devices.
+            and symbolic links (as links). `__pycache__` and virtual environments stay out, and so do sockets, pipes
+            and devices.
 
     Raises:
         FileNotFoundError: If the path does not exist.
@@ -86,7 +87,7 @@ def _below(directory: Path) -> Iterator[Path]:
     What is in a directory comes after it, and its files before its subdirectories: so does the script to run.
     """
     for path in sorted(directory.iterdir(), key=lambda path: (_is_directory(path), path)):
-        if path.name == "__pycache__":
+        if path.name == "__pycache__" or (path / "pyvenv.cfg").is_file():  # no virtual environment works elsewhere
             continue
         yield path
         if _is_directory(path):

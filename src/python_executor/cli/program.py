@@ -6,7 +6,9 @@ import io
 import os
 import sys
 import tarfile
+from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -49,6 +51,15 @@ def load(target: Path | None, extra: Sequence[Path], entrypoint: str | None, mod
         raise Failure(f"can't read {problem.filename}: {problem.strerror}") from problem
     except tarfile.TarError as problem:
         raise Failure(f"{target} can't take more files: use --file with an uncompressed tar") from problem
+
+
+def largest_part(tar: bytes) -> str:
+    """Name what is at the top of an archive and has the most of its bytes, and how many; empty below 1 MiB."""
+    sizes: Counter[str] = Counter()
+    with suppress(tarfile.TarError), tarfile.open(fileobj=io.BytesIO(tar), mode="r:") as archive:
+        for member in archive:
+            sizes[member.name.removeprefix("./").partition("/")[0]] += member.size
+    return "".join(f"{name} has {size >> 20} MiB" for name, size in sizes.most_common(1) if size >= 1 << 20)
 
 
 def read_text(path: Path) -> str:

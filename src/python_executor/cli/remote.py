@@ -14,12 +14,13 @@ from python_executor_client import ExecutionResult, PythonExecutorClient
 
 from .errors import Failure
 from .flags import Flags
-from .program import Program
+from .program import Program, largest_part
 from .waiting import Tell, progress_of
 
 Call = Callable[[PythonExecutorClient], ExecutionResult]
 
 PATIENCE = 30  # seconds for a connection, and for an answer that does not wait for code
+TOO_LARGE = 413
 LOOK_INTERVAL = 0.5  # seconds
 LONGEST_RUN = 3600  # seconds; what code may take on a server whose maximum was not raised
 OUR_WORDS = {  # for what a server's sentences name as the wire does
@@ -67,8 +68,14 @@ def connected(server: str, api_key: str | None = None) -> Iterator[PythonExecuto
 
 
 def send(client: PythonExecutorClient, program: Program, details: dict[str, Any]) -> str:
-    """Submit a program; its id."""
-    return client.execute_async(tar_data=program.tar, entrypoint=program.entrypoint, **details)
+    """Submit a program; its id. Raises `Failure` where it is too large, with what takes the most of it."""
+    try:
+        return client.execute_async(tar_data=program.tar, entrypoint=program.entrypoint, **details)
+    except requests.HTTPError as problem:
+        part = largest_part(program.tar)
+        if problem.response.status_code != TOO_LARGE or not part:
+            raise
+        raise Failure(f"{_refusal(client.base_url, problem.response)} {part}") from problem
 
 
 def run(

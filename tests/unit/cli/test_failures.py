@@ -38,6 +38,18 @@ def test_a_refusal_is_the_servers_sentence(cli: Cli, stub: Stub, line: list[str]
     assert sentence(cli(*line, stdin="1")) == "memory_mb is too much: ask for less"
 
 
+def test_what_is_too_large_is_told_with_its_largest_part(
+    cli: Cli, stub: Stub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, size in (("main.py", 10), ("data/a.bin", 2 << 20), ("data/b.bin", 1 << 20), ("node_modules/x", 1 << 20)):
+        Path(name).parent.mkdir(exist_ok=True)
+        Path(name).write_bytes(bytes(size))
+    stub.refusal = (413, b'{"error": "the body is larger than 104857600 bytes: send less.", "code": "too_large"}')
+    told = sentence(cli("run", "."))
+    assert told == "the body is larger than 104857600 bytes: send less. data has 3 MiB"
+
+
 def test_a_missing_key_is_told_with_the_variable_that_takes_it(cli: Cli, stub: Stub) -> None:
     stub.refusal = (401, b'{"error": "send it as a header", "code": "unauthorized"}')
     assert sentence(cli("eval", "1")) == "the server wants its API key: set PYEXEC_API_KEY to it"
