@@ -522,3 +522,16 @@ def test_the_server_logs_no_traceback_for_any_of_this(
 ) -> None:
     for process in (server, strict, impatient):
         assert "Traceback" not in process.output and '"level": "error"' not in process.output
+
+
+def test_names_of_the_standard_library_are_no_reason_not_to_run(api: Api, index: FakeIndex) -> None:
+    offer(index, "beside_the_library")
+    since = len(index.requests)
+    result = api.eval("import json, sqlite3; print(json.dumps(1))", requirements_txt="json\nsqlite3==3.40")
+    assert_worked(result, "1\n")
+    assert result["environment"] is None and len(index.requests) == since
+    assert len(result["warnings"]) == 1 and result["warnings"][0].startswith("json, sqlite3 are part of Python 3.")
+    files = {"main.py": "import beside_the_library; print(2)", "requirements.txt": "beside-the-library\ntkinter\n"}
+    result = api.run(files)
+    assert_worked(result, "2\n")
+    assert packages_of(result) == {"beside-the-library": "1.0"} and "tkinter is part of" in result["warnings"][0]

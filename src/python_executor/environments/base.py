@@ -26,6 +26,7 @@ class Prepared:
 
     environment: Environment | None = None
     hints: tuple[str, ...] = ()  # about imports that could not be had, for whoever fails to import them
+    warnings: tuple[str, ...] = ()  # about what was asked for, for everybody
     release: Callable[[], None] = field(default=_nothing, compare=False)
 
 

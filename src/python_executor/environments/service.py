@@ -38,6 +38,7 @@ from .locks import bill_of_materials
 from .making import FAILURE_KEPT, Makings, put
 from .named import Definition, Definitions
 from .requirements import Requirements, read_requirements
+from .standard_library import without_standard_library
 from .wanted import says_something, wanted
 
 ABSENCE_KEPT = 30.0  # seconds that a name which no index has is not asked for again, where an import named it
@@ -106,7 +107,10 @@ class PackageEnvironments:
         size = len(spec.requirements) + spec.tree.total_bytes if spec.tree.is_small else SMALL
         requirements = await _unblocking(size, wanted, spec, interpreter)
         if requirements is not None:
-            return _prepared(await self.have(requirements, interpreter, tell)) if requirements.lines else Prepared()
+            requirements, warnings = without_standard_library(requirements, interpreter)
+            if not requirements.lines:
+                return Prepared(warnings=warnings)
+            return _prepared(await self.have(requirements, interpreter, tell), warnings=warnings)
         if spec.detects_imports:
             return await self._prepare_imports(spec, interpreter, tell)
         return Prepared()
@@ -330,5 +334,5 @@ async def _unblocking(size: int, work: Callable[..., T], *arguments: object) -> 
     return work(*arguments) if size < SMALL else await asyncio.to_thread(work, *arguments)
 
 
-def _prepared(lease: Lease, hints: tuple[str, ...] = ()) -> Prepared:
-    return Prepared(lease.stored.environment, hints, lease.release)
+def _prepared(lease: Lease, hints: tuple[str, ...] = (), warnings: tuple[str, ...] = ()) -> Prepared:
+    return Prepared(lease.stored.environment, hints, warnings, lease.release)

@@ -160,6 +160,7 @@ class LiveExecution:
         self._environment: Environment | None = None
         self._preparing: Preparing | None = None  # until it is started
         self._hints: tuple[str, ...] = ()  # about imports, for a run that fails to import something
+        self._package_warnings: tuple[str, ...] = ()
 
     @property
     def is_started(self) -> bool:
@@ -175,9 +176,9 @@ class LiveExecution:
         """Its image or its packages are not there yet."""
         self._preparing = progress
 
-    def equip(self, environment: Environment | None, hints: tuple[str, ...]) -> None:
+    def equip(self, environment: Environment | None, hints: tuple[str, ...], warnings: tuple[str, ...] = ()) -> None:
         """It has its packages, if any."""
-        self._environment, self._hints = environment, hints
+        self._environment, self._hints, self._package_warnings = environment, hints, warnings
         self._preparing = None
 
     def start(self, python: str, isolation: Isolation, now: datetime) -> bool:
@@ -260,7 +261,7 @@ class LiveExecution:
         )
 
     def _warnings(self) -> tuple[str, ...]:
-        warnings = self._request_warnings
+        warnings = self._request_warnings + self._package_warnings
         if self._raised is not None and self._raised.error_type in IMPORT_ERRORS:
             warnings += self._hints
         result = self._result

@@ -104,7 +104,7 @@ class Lifecycle:
             ended.cancel()
             preparing.cancel()  # which gives up what it holds, and changes nothing about one that is done
         prepared = preparing.result()
-        self.live.equip(prepared.environment, prepared.hints)
+        self.live.equip(prepared.environment, prepared.hints, prepared.warnings)
         self._ticket.is_ready()
         return prepared
 

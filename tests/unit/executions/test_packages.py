@@ -40,7 +40,7 @@ class FakeEnvironments(NoEnvironments):
         if isinstance(self.outcome, Exception):
             raise self.outcome
         self.held += 1
-        return Prepared(self.outcome, self.hints, self.release)
+        return Prepared(self.outcome, self.hints, release=self.release)
 
     def release(self) -> None:
         self.held -= 1
