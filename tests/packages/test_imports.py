@@ -202,3 +202,41 @@ def test_an_operator_can_switch_the_detection_off(index: FakeIndex, start_server
         assert (result["error_type"], result["environment"], result["warnings"]) == ("ModuleNotFoundError", None, [])
     assert len(index.requests) == since
     api.close()
+
+
+def test_what_a_library_needs_for_what_code_does_is_there_too(api: Api, index: FakeIndex) -> None:
+    offer(index, "pandas", "3.0", {"pandas.py": "def DataFrame(): pass\n"})
+    offer(index, "openpyxl")
+    code = "import pandas\ndef f(): pandas.DataFrame().to_excel('x'); pandas.DataFrame().to_hdf('y')\nprint(1)"
+    result = api.eval(code)
+    assert_worked(result, "1\n")  # of what can't be had (tables) only who fails to import it is told
+    assert packages_of(result) == {"openpyxl": "1.0", "pandas": "3.0"} and result["warnings"] == []
+    failed = api.eval(f"{code}\nraise ImportError('Missing optional dependency: tables')")
+    assert len(failed["warnings"]) == 1 and "tables" in failed["warnings"][0], failed
+    assert packages_of(api.eval("import pandas; print(1)")) == {"pandas": "3.0"}
+
+
+def test_a_module_that_its_distribution_no_longer_has_is_named_with_the_version(api: Api, index: FakeIndex) -> None:
+    offer(index, "shrunk", "2.0", {"shrunk/__init__.py": "def part(): pass\n"})
+    result = api.eval("import shrunk\nfrom shrunk import part\nimport shrunk.editor as e")
+    assert_not_found(result, "shrunk.editor is no module of shrunk 2.0")
+    assert packages_of(result) == {"shrunk": "2.0"}
+    whole = api.eval("import shrunk\nfrom shrunk import part, nothing_of_that_name")
+    assert (whole["error_type"], whole["warnings"]) == ("ImportError", [])
+
+
+def test_a_module_that_newer_versions_lack_comes_from_an_older_one(api: Api, index: FakeIndex) -> None:
+    offer(index, "setuptools", "84.0", {"setuptools/__init__.py": ""})
+    offer(index, "setuptools", "81.0", {"setuptools/__init__.py": "", "pkg_resources/__init__.py": "name = 'here'\n"})
+    result = api.eval("import pkg_resources; print(pkg_resources.name)")
+    assert_worked(result, "here\n")
+    assert packages_of(result) == {"setuptools": "81.0"}
+
+
+def test_what_code_has_pip_install_is_there_before_it_runs(api: Api, index: FakeIndex) -> None:
+    offer(index, "installed_by_code", "1.0")
+    offer(index, "installed_by_code", "2.0")
+    command = "[sys.executable, '-m', 'pip', 'install', 'installed_by_code==1.0', 'https://elsewhere/a.whl']"
+    result = api.eval(f"import subprocess, sys\ndef f(): subprocess.run({command})\nprint(1)")
+    assert_worked(result, "1\n")
+    assert packages_of(result) == {"installed-by-code": "1.0"}

@@ -36,8 +36,10 @@ import structlog
 from ..model.environment import Environment, Package
 from ..model.errors import BackendError
 from ..model.spec import Interpreter
-from .files import Receiver, differs, make_directory, write_manifest
+from .files import Receiver, differs, make_directory, paths_in, write_manifest
 from .locks import Lock, read_lock
+from .making import put
+from .modules import missing
 
 FORMAT = 1
 KEY = re.compile(r"env_[0-9a-f]{32}")
@@ -123,6 +125,7 @@ class Cache:
         self.directory = directory
         self._known: dict[str, Stored] = {}
         self._requests: dict[str, str] = {}  # hash of requirements -> key
+        self._missing: dict[tuple[str, tuple[str, ...]], tuple[str, ...]] = {}  # modules, by environment and names
         self._boot = boot_id()
         self._comparing = asyncio.Lock()
 
@@ -185,6 +188,19 @@ class Cache:
         """The environment that such requirements came to."""
         key = self._requests.get(request)
         return await self.lease(key) if key else None
+
+    async def missing_modules(self, key: str, names: tuple[str, ...]) -> tuple[str, ...]:
+        """Return those of the dotted names that the environment has no module for."""
+        asked = key, names
+        if asked not in self._missing:
+            put(self._missing, asked, await asyncio.to_thread(self._look_for_modules, key, names))
+        return self._missing[asked]
+
+    def _look_for_modules(self, key: str, names: tuple[str, ...]) -> tuple[str, ...]:
+        try:
+            return missing(names, paths_in(self.directory / key / "files.jsonl"))
+        except (OSError, ValueError):
+            return ()  # it is damaged, and others will notice
 
     def remember(self, request: str, key: str) -> None:
         """Such requirements came to this environment."""

@@ -158,6 +158,12 @@ def write_manifest(place: Path, manifest: list[tuple[str, int, str]]) -> str:
     return hashlib.sha256(lines).hexdigest()
 
 
+def paths_in(place: Path) -> Iterator[str]:
+    """Read the paths in a manifest, one after the other. Raises `OSError`, and `ValueError` for what is none."""
+    with open(place, "rb") as lines:
+        yield from (str(json.loads(line)[0]) for line in lines)
+
+
 def differs(directory: Path, place: Path, digest: str) -> str | None:
     """The first file that is not as its manifest says, None if all are. Blocks for as long as reading them takes."""
     try:

@@ -52,7 +52,7 @@ _LOOKALIKE = re.compile(
 
 
 def distributions_for(imports: Iterable[str]) -> dict[str, str | None]:
-    """For each dotted name the distribution to install, normalized as the index does it; None where there is none."""
+    """For each dotted name the distribution to install, as a requirement; None where there is none."""
     return {name: _distribution_for(name) for name in imports}
 
 

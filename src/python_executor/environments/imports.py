@@ -20,6 +20,7 @@ from ..model.spec import ExecutionSpec, FileEntry, FileTree, Interpreter, Limits
 from .base import Places, Work, Workshop
 from .build import program_spec
 from .import_names import candidates
+from .needs import all_signs
 
 SOURCES_MAX = 4 << 20  # bytes of source that are looked through; what is beyond is not
 FILES_MAX = 2000
@@ -29,6 +30,8 @@ SMALL = 256 << 10  # bytes in which words that may be imports are looked for, on
 ANSWER_MAX = 256 << 10  # bytes
 NAMES_MAX = 200
 NAME_MAX = 200  # characters
+INSTALLS_MAX = 50
+RUNS_COMMANDS = (b"subprocess", b"system", b"popen", b"spawn", b"pip.main", b"runpy")
 LIMITS = Limits(timeout_seconds=10, memory_mb=512, disk_mb=16, cpu_shares=1024)
 
 
@@ -38,6 +41,9 @@ class Imports:
 
     needed: tuple[str, ...] = ()
     optional: tuple[str, ...] = ()  # it says itself that it can do without
+    modules: tuple[str, ...] = ()  # what of these is no attribute of a module, and has a dot
+    signs: tuple[str, ...] = ()  # of what it uses, as in `needs.py`
+    installs: tuple[str, ...] = ()  # arguments of `pip install` in commands that it runs
 
 
 NONE = Imports()
@@ -47,9 +53,14 @@ def may_import_packages(spec: ExecutionSpec) -> bool:
     """Whether there may be an import of something that is not there; quickly, and rather once too often."""
     if not spec.tree.is_small or spec.tree.total_bytes > SMALL:
         return True  # looking would hold up everybody else
-    sources = (spec.tree.read(entry, entry.size) for entry in _sources(spec.tree))
+    sources = [spec.tree.read(entry, entry.size) for entry in _sources(spec.tree)]
     names = candidates([*sources, _import_of(spec.module)]) - sys.stdlib_module_names
-    return bool(names and names - _own_modules(spec.tree))
+    return bool(names and names - _own_modules(spec.tree)) or any(map(_may_run_pip, sources))
+
+
+def _may_run_pip(source: bytes) -> bool:
+    """Whether there may be a command that installs something."""
+    return b"pip" in source and b"install" in source and any(word in source for word in RUNS_COMMANDS)
 
 
 class ImportReader:
@@ -79,7 +90,8 @@ class ImportReader:
     ) -> Imports:
         others = {"files/-m.py": _import_of(module)} if module else {}
         others |= {f"files/{entry.path}": tree.read(entry, entry.size) for entry in entries}
-        spec = program_spec("imports.py", others, interpreter, replace(LIMITS, memory_mb=memory_mb))
+        limits = replace(LIMITS, memory_mb=memory_mb)
+        spec = program_spec("imports.py", others, interpreter, limits, "\n".join(all_signs()).encode())
         said = bytearray()
 
         def feed(event: Event) -> None:
@@ -100,7 +112,13 @@ def understood(said: bytes) -> Imports:
     """What came out of the sandbox, where it is what our program says; else nothing."""
     try:
         answer = json.loads(said if len(said) <= ANSWER_MAX else b"{}")
-        return Imports(_names(answer["imports"]), _names(answer["optional"]))
+        return Imports(
+            _names(answer["imports"]),
+            _names(answer["optional"]),
+            _names(answer["modules"]),
+            tuple(sign for sign in all_signs() if sign in _texts(answer["signs"], len(all_signs()))),
+            _texts(answer["installs"], INSTALLS_MAX),
+        )
     except (ValueError, TypeError, KeyError, RecursionError):
         return NONE
 
@@ -113,6 +131,16 @@ def _names(answer: object) -> tuple[str, ...]:
         if not isinstance(name, str) or len(name) > NAME_MAX or not all(map(str.isidentifier, name.split("."))):
             raise ValueError("no name")
     return tuple(name for name in answer if name.isascii())  # no distribution has another
+
+
+def _texts(answer: object, most: int) -> tuple[str, ...]:
+    """Short printable texts. Raises ValueError."""
+    if not isinstance(answer, list) or len(answer) > most:
+        raise ValueError("no list of texts")
+    for text in answer:
+        if not isinstance(text, str) or len(text) > NAME_MAX or not text.isprintable():
+            raise ValueError("no text of one line")
+    return tuple(answer)
 
 
 def _sources(tree: FileTree) -> list[FileEntry]:

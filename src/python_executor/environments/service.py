@@ -31,8 +31,7 @@ from ..rounds import repeat
 from .base import Places, Prepared, Tell, Workshop
 from .build import Builder, BuildPolicy, PackagesUnavailable, program_spec
 from .cache import Cache, Lease
-from .import_names import distributions_for
-from .imports import LIMITS, ImportReader, may_import_packages
+from .imports import LIMITS, ImportReader, Imports, may_import_packages
 from .index import PackageIndex
 from .locks import bill_of_materials
 from .making import FAILURE_KEPT, Makings, put
@@ -40,6 +39,7 @@ from .named import Definition, Definitions
 from .requirements import Requirements, read_requirements
 from .standard_library import without_standard_library
 from .wanted import says_something, wanted
+from .wishes import Wish, as_requirements, wishes_of
 
 ABSENCE_KEPT = 30.0  # seconds that a name which no index has is not asked for again, where an import named it
 ROUNDS_MAX = 5  # of leaving out what can't be had
@@ -178,10 +178,14 @@ class PackageEnvironments:
         try:
             async with asyncio.timeout(IMPORTS_PATIENCE):
                 imports = await self._reader.read(spec.tree, interpreter, spec.module)
-                names = distributions_for((*imports.needed, *imports.optional))
-                absent = {name: why for name in names.values() if name and (why := self._why_absent(name, interpreter))}
-                wished = {name for name in names.values() if name is not None and name not in absent}
-                lease = await self._have_most(wished, interpreter, tell, absent)
+                wishes = wishes_of(imports, interpreter)
+                names = {wish.name for wish in wishes if wish.name is not None}
+                absent = {name: why for name in names if (why := self._why_absent(name, interpreter))}
+                lease = await self._have_most(wishes, names - absent.keys(), interpreter, tell, absent)
+                hints = tuple(wish.hint(absent) for wish in wishes if wish.is_needed and wish.name in {None, *absent})
+                if lease is None:
+                    return Prepared(hints=hints)
+                return _prepared(lease, (*hints, *await self._missing(lease, wishes, imports)))
         except TimeoutError:
             return Prepared(hints=(f"what the code imports was not installed: that takes over {IMPORTS_PATIENCE:g} s",))
         except EnvironmentFailed as failure:
@@ -189,18 +193,17 @@ class PackageEnvironments:
         except ExecutorError as failure:
             log.warning("imports could not be looked at", failure=str(failure))
             return Prepared()
-        hints = tuple(_hint(each, names[each], absent) for each in imports.needed if names[each] in {None, *absent})
-        return _prepared(lease, hints) if lease is not None else Prepared(hints=hints)
 
     async def _have_most(
-        self, names: set[str], interpreter: Interpreter, tell: Tell, absent: dict[str, str]
+        self, wishes: Sequence[Wish], names: set[str], interpreter: Interpreter, tell: Tell, absent: dict[str, str]
     ) -> Lease | None:
         """An environment with these, without those that can't be had, which are added to `absent`."""
         for _ in range(ROUNDS_MAX):
             if not names:
                 return None
+            requirements = as_requirements(wishes, names)
             try:
-                return await self.have(_as_requirements(names), interpreter, tell, may_wait=self._may_ask_index())
+                return await self.have(requirements, interpreter, tell, may_wait=self._may_ask_index())
             except PackagesUnavailable as failure:
                 if failure.no_index:
                     self._no_index_until = self._now() + FAILURE_KEPT
@@ -213,6 +216,22 @@ class PackageEnvironments:
                 absent.update(dict.fromkeys(lacking, str(failure)))
                 names = names - lacking
         return None
+
+    async def _missing(self, lease: Lease, wishes: Iterable[Wish], imports: Imports) -> tuple[str, ...]:
+        """Say which modules that the code needs are not in what was installed for them."""
+        versions = {package.name: package.version for package in lease.stored.lock.packages}
+        whose: dict[str, str] = {}
+        for wish in wishes:
+            if wish.name in versions and wish.module and wish.is_needed:
+                top = wish.module.partition(".")[0]
+                modules = (name for name in imports.modules if f"{wish.module}.".startswith(f"{name}."))
+                whose |= dict.fromkeys((top, *modules), wish.name)
+        lacking = await self._cache.missing_modules(lease.stored.key, tuple(sorted(whose)))
+        return tuple(
+            f"{name} is no module of {whose[name]} {versions[whose[name]]}, which was installed for it: "
+            "name a version or a package that has it in requirements_txt"
+            for name in lacking
+        )
 
     def _may_ask_index(self) -> bool:
         return self._now() >= self._no_index_until
@@ -317,16 +336,6 @@ class PackageEnvironments:
                 del self._shown[name]
                 await self._workshop.forget(environment)
         await self._make_room()
-
-
-def _as_requirements(names: set[str]) -> Requirements:
-    return read_requirements("\n".join(sorted(names)), "the imports")
-
-
-def _hint(imported: str, distribution: str | None, absent: dict[str, str]) -> str:
-    if distribution is None:
-        return f"no package is known that has {imported}: name the one you mean in requirements_txt"
-    return f"{imported} could not be had from the package {distribution}: {absent[distribution]}"
 
 
 async def _unblocking(size: int, work: Callable[..., T], *arguments: object) -> T:

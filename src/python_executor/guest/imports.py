@@ -1,8 +1,10 @@
 """Prints which modules the files below `files/` import, found by parsing them: `python imports.py`, in a sandbox.
 
 One JSON object on stdout: `imports`, dotted names that the code needs; `optional`, those whose absence it handles;
-`unparsed`, the files that are not Python. What the interpreter or the files themselves provide is left out. The files
-are hostile: they are parsed, never run or imported, and whoever reads the answer believes nothing of it either.
+`modules`, what of these must be a module; `signs`, which of the signs of use on stdin there are (a line each, as in
+`environments/needs.py`); `installs`, what it has pip install; `unparsed`, the files that are not Python. What the
+interpreter or the files themselves provide is left out. The files are hostile: they are parsed, never run or imported,
+and whoever reads the answer believes nothing of it either.
 """
 
 from __future__ import annotations
@@ -10,18 +12,62 @@ from __future__ import annotations
 import ast
 import json
 import os
+import re
+import shlex
 import stat
 import sys
 import warnings
-from typing import Dict, FrozenSet, Iterator, List, NamedTuple, Optional, Set, Tuple
+from typing import Dict, FrozenSet, Iterable, Iterator, List, NamedTuple, Optional, Set, Tuple
 
 ROOT = "files"
 MAX_NAMES = 200  # of imports and optional ones together, and likewise of files that could not be parsed
 MAX_NAME_LENGTH = 200
+MAX_INSTALLS = 50
+MAX_COMMAND = 10_000  # characters
 MAX_SOURCE = 10 * 1024 * 1024  # bytes of a file; its tree takes some hundred times that
 ABSENCE = frozenset({"ImportError", "ModuleNotFoundError", "Exception", "BaseException"})
 TRIES = (ast.Try, getattr(ast, "TryStar", ast.Try))  # `except*` came with 3.11
+PIP = re.compile(r"(?:.*/)?pip3?(?:\.\d+)?$")
+COMPUTED = "?"
+OPTIONS_WITH_VALUE = frozenset({
+    "-r", "--requirement", "-c", "--constraint", "-e", "--editable", "-i", "--index-url", "--extra-index-url", "-f",
+    "--find-links", "-t", "--target", "--prefix", "--root", "--src", "--python", "--platform", "--timeout", "--retries",
+    "--proxy", "--trusted-host", "--cache-dir", "--upgrade-strategy", "--log", "--progress-bar", "--only-binary",
+    "--no-binary",
+})  # fmt: skip
 MODULE_SUFFIXES = frozenset({"py", "pyc", "so"})
+
+
+class Signs:
+    """Signs of use that are looked for."""
+
+    def __init__(self, lines: Iterable[str]) -> None:
+        self.all = frozenset(lines)
+        self.beginnings = {sign[1:-2]: sign for sign in self.all if sign.endswith('*"')}
+        self.ends = {sign[2:-1]: sign for sign in self.all if sign.startswith('"*')}
+        self._beginnings, self._ends = tuple(self.beginnings), tuple(self.ends)
+
+    def of(self, node: ast.AST) -> Iterator[str]:
+        """Those that the node shows itself."""
+        if isinstance(node, ast.Attribute):
+            yield "." + node.attr
+        elif isinstance(node, ast.ImportFrom):
+            yield from ("." + alias.name for alias in node.names)
+        elif isinstance(node, ast.keyword):
+            yield f"{node.arg}="
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield from self._of_text(node.value)
+
+    def _of_text(self, text: str) -> Iterator[str]:
+        if len(text) < MAX_NAME_LENGTH:
+            yield f'"{text}"'
+        if text.startswith(self._beginnings):
+            yield from (sign for beginning, sign in self.beginnings.items() if text.startswith(beginning))
+        if text.endswith(self._ends):
+            yield from (sign for end, sign in self.ends.items() if text.endswith(end))
+
+
+NO_SIGNS = Signs(())
 
 
 class Found(NamedTuple):
@@ -29,6 +75,18 @@ class Found(NamedTuple):
 
     imports: Set[str]
     optional: Set[str]
+    modules: Set[str]
+    signs: Set[str]
+    installs: Set[str]
+
+    def add(self, other: Found) -> None:
+        """What another file has, too."""
+        for own, others in zip(self, other):
+            own.update(others)
+
+
+def nothing() -> Found:
+    return Found(set(), set(), set(), set(), set())
 
 
 class Tree(NamedTuple):
@@ -116,13 +174,17 @@ def read(path: str) -> bytes:
 # --- one file's imports -----------------------------------------------------------------------------------------------
 
 
-def find_imports(tree: ast.AST) -> Found:
+def find_imports(tree: ast.AST, signs: Signs = NO_SIGNS) -> Found:
     """Walk the tree without recursion: an expression may be nested deeper than Python's stack is."""
-    found = Found(set(), set())
+    found = nothing()
     ahead: List[Tuple[ast.AST, bool]] = [(tree, False)]
     while ahead:
         node, is_optional = ahead.pop()
         (found.optional if is_optional else found.imports).update(imported_by(node))
+        found.modules.update(modules_of(node))
+        found.signs.update(sign for sign in signs.of(node) if sign in signs.all)
+        if isinstance(node, ast.Call):
+            found.installs.update(installed_by(node))
         ahead += children(node, is_optional)
     return found
 
@@ -186,11 +248,69 @@ def imported_by(node: ast.AST) -> Iterator[str]:
             yield name.value
 
 
+def modules_of(node: ast.AST) -> Iterator[str]:
+    """Names with a dot that can be nothing but a module."""
+    if isinstance(node, ast.Import):
+        yield from (alias.name for alias in node.names if "." in alias.name)
+    elif isinstance(node, ast.ImportFrom) and node.module and not node.level and "." in node.module:
+        yield node.module
+
+
 def first_argument(call: ast.Call) -> Optional[ast.expr]:
     """The name that is imported, by position or as `name=`."""
     if call.args:
         return call.args[0]
     return next((keyword.value for keyword in call.keywords if keyword.arg == "name"), None)
+
+
+# --- commands that run pip --------------------------------------------------------------------------------------------
+
+
+def installed_by(call: ast.Call) -> Iterator[str]:
+    """What a call has pip install, as far as it stands there: `os.system("pip install six")`."""
+    for words in commands_in(call):
+        start = next((n for n, word in enumerate(words[:-1]) if PIP.match(word) and words[n + 1] == "install"), None)
+        if start is None and words[:1] == ["install"] and last_name(call.func) == "main":
+            start = -1  # pip.main(["install", ...])
+        if start is not None:
+            yield from packages_among(words[start + 2 :])
+
+
+def commands_in(call: ast.Call) -> Iterator[List[str]]:
+    """Words of command lines in a call: its arguments, a list, a text for a shell, or a text that is split."""
+    yield [text_of(argument) for argument in call.args]
+    for argument in call.args[:1]:
+        if isinstance(argument, (ast.List, ast.Tuple)):
+            yield [text_of(element) for element in argument.elts]
+    is_split = isinstance(call.func, ast.Attribute) and call.func.attr == "split"
+    for text in map(text_of, [*call.args[:1], *([call.func.value] if is_split else [])]):  # type: ignore[attr-defined]
+        if "pip" in text and len(text) < MAX_COMMAND:
+            yield from (split(line) for line in re.split("[;&|\n]+", text))
+
+
+def split(line: str) -> List[str]:
+    try:
+        return shlex.split(line)
+    except ValueError:
+        return []  # a quotation without an end
+
+
+def text_of(expression: ast.expr) -> str:
+    """The text that an expression is, with `?` for what is computed."""
+    if isinstance(expression, ast.JoinedStr):
+        return "".join(map(text_of, expression.values))
+    if isinstance(expression, ast.Constant) and isinstance(expression.value, str):
+        return expression.value
+    return COMPUTED
+
+
+def packages_among(arguments: List[str]) -> Iterator[str]:
+    """Those of `pip install` that name a package."""
+    is_value = False
+    for argument in arguments:
+        if not is_value and not argument.startswith("-") and COMPUTED not in argument:
+            yield argument
+        is_value = argument in OPTIONS_WITH_VALUE
 
 
 # --- the answer -------------------------------------------------------------------------------------------------------
@@ -237,25 +357,27 @@ def printable(path: str) -> str:
     return os.fsencode(path[len(ROOT) + 1 :]).decode("utf-8", "replace")[:MAX_NAME_LENGTH]
 
 
-def examine(root: str) -> Dict[str, List[str]]:
+def examine(root: str, signs: Signs) -> Dict[str, List[str]]:
     """All that is printed."""
     tree = survey(root)
-    found = Found(set(), set())
+    found = nothing()
     unparsed: List[str] = []
     for path in tree.sources:
         try:
-            names = find_imports(ast.parse(read(path)))
+            names = find_imports(ast.parse(read(path)), signs)
         except Exception:  # of syntax, encoding, codecs that a comment names, depth, memory, or the file's absence
             unparsed.append(printable(path))
             continue
-        found.imports.update(names.imports)
-        found.optional.update(names.optional)
+        found.add(names)
     provided = tree.modules | standard_library() | {"__future__"}
     imports = fair_choice(wanted(found.imports, provided), MAX_NAMES)
     optional = fair_choice(wanted(found.optional - found.imports, provided), MAX_NAMES - len(imports))
-    return {"imports": imports, "optional": optional, "unparsed": unparsed[:MAX_NAMES]}
+    modules = fair_choice(wanted(found.modules, provided), MAX_NAMES)
+    installs = sorted(text for text in found.installs if text.isprintable() and len(text) <= MAX_NAME_LENGTH)
+    return {"imports": imports, "optional": optional, "modules": modules, "signs": sorted(found.signs),
+            "installs": installs[:MAX_INSTALLS], "unparsed": unparsed[:MAX_NAMES]}  # fmt: skip
 
 
 if __name__ == "__main__":
     warnings.simplefilter("ignore")
-    sys.stdout.write(json.dumps(examine(ROOT)) + "\n")
+    sys.stdout.write(json.dumps(examine(ROOT, Signs(sys.stdin.read().splitlines()))) + "\n")

@@ -14,6 +14,10 @@ import pytest
 from python_executor.environments.interpreters import find_interpreters
 from tests.support.guest import GUEST
 
+NOTHING: dict[str, list[str]] = {
+    "imports": [], "optional": [], "modules": [], "signs": [], "installs": [], "unparsed": [],
+}  # fmt: skip
+
 
 def pythons() -> list[str]:
     """Our own interpreter, and 3.9 where there is one."""
@@ -25,14 +29,21 @@ def pythons() -> list[str]:
 def detect(tmp_path, request):
     """What the program prints about these files, given by path."""
 
-    def run(contents: dict[str, str | bytes]) -> dict[str, list[str]]:
+    def run(contents: dict[str, str | bytes], signs: str = "") -> dict[str, list[str]]:
         shutil.copy(GUEST / "imports.py", tmp_path)
         (tmp_path / "files").mkdir(exist_ok=True)
         for name, content in contents.items():
             path = tmp_path / "files" / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content if isinstance(content, bytes) else content.encode())
-        done = subprocess.run([request.param, "imports.py"], cwd=tmp_path, capture_output=True, timeout=60, check=False)
+        done = subprocess.run(
+            [request.param, "imports.py"],
+            cwd=tmp_path,
+            capture_output=True,
+            timeout=60,
+            check=False,
+            input=signs.encode(),
+        )
         assert (done.returncode, done.stderr) == (0, b"")
         return json.loads(done.stdout)
 
@@ -155,7 +166,7 @@ def test_modules_of_the_request_itself_are_left_out(detect):
             "data/table.csv": "",
         }
     )
-    assert answer == {"imports": ["numpy"], "optional": [], "unparsed": []}
+    assert answer == {**NOTHING, "imports": ["numpy"]}
 
 
 def test_a_script_in_a_directory_imports_its_neighbours(detect):
@@ -169,11 +180,11 @@ def test_files_that_do_not_parse_are_named_and_the_others_count(detect):
     answer = detect(
         {"good.py": "import numpy", "b.py": "import pandas\n1 +", "a/b.py": b"\xff", "notes.txt": "import x"}
     )
-    assert answer == {"imports": ["numpy"], "optional": [], "unparsed": ["a/b.py", "b.py"]}
+    assert answer == {**NOTHING, "imports": ["numpy"], "unparsed": ["a/b.py", "b.py"]}
 
 
 def test_nothing_is_a_complete_answer(detect):
-    assert detect({}) == {"imports": [], "optional": [], "unparsed": []}
+    assert detect({}) == NOTHING
 
 
 # --- hostile files ----------------------------------------------------------------------------------------------------
@@ -199,8 +210,8 @@ def test_nothing_is_a_complete_answer(detect):
 )
 def test_what_the_parser_refuses_is_unparsed(detect, code):
     assert detect({"main.py": code, "other.py": "import numpy"}) == {
+        **NOTHING,
         "imports": ["numpy"],
-        "optional": [],
         "unparsed": ["main.py"],
     }
 
@@ -248,14 +259,14 @@ def test_symlinks_are_not_followed(detect, tmp_path):
     (files / "circle.py").symlink_to("circle.py")
     (files / "dangling").symlink_to("nowhere")
     answer = detect({"main.py": "import linked, directory, around, circle, numpy"})
-    assert answer == {"imports": ["numpy"], "optional": [], "unparsed": []}
+    assert answer == {**NOTHING, "imports": ["numpy"]}
 
 
 def test_what_is_called_a_file_but_is_none_is_not_opened(detect, tmp_path):
     (tmp_path / "files" / "x.py").mkdir(parents=True)
     os.mkfifo(tmp_path / "files" / "pipe.py")
     answer = detect({"x.py/main.py": "import numpy"})
-    assert answer == {"imports": ["numpy"], "optional": [], "unparsed": []}
+    assert answer == {**NOTHING, "imports": ["numpy"]}
 
 
 def test_a_tree_is_looked_through_as_deep_as_one_may_be(detect):
@@ -266,6 +277,58 @@ def test_a_name_that_is_no_text_is_named_all_the_same(detect, tmp_path):
     (tmp_path / "files").mkdir()
     (tmp_path / os.fsdecode(b"files/\xff.py")).write_text("1 +")
     assert detect({})["unparsed"] == ["\ufffd.py"]
+
+
+# --- what is used, and what pip is to install -------------------------------------------------------------------------
+
+SIGNS = '.to_excel\n.read_html\nas_frame=\n"lxml"\n"socks5://*"\n"*.xls"'
+
+
+@pytest.mark.parametrize(
+    ("code", "signs"),
+    [
+        ("df.to_excel('a.xlsx')", [".to_excel"]),
+        ("write = df.to_excel", [".to_excel"]),
+        ("from pandas import read_html as r", [".read_html"]),
+        ("load_iris(as_frame=True)", ["as_frame="]),
+        ("BeautifulSoup(x, 'lxml')", ['"lxml"']),
+        ("proxies = {'http': f'socks5://{host}'}", ['"socks5://*"']),
+        ("pd.read_excel(f'{name}.xls')", ['"*.xls"']),
+        ("def to_excel(as_frame): pass\nto_excel('lxml2', b'lxml', '.xlsx')", []),
+        ("'''pandas can .to_excel'''  # df.to_excel", []),
+    ],
+)
+def test_signs_of_use_are_found_where_code_has_them(detect, code, signs):
+    assert detect({"main.py": code}, SIGNS)["signs"] == signs
+
+
+@pytest.mark.parametrize(
+    ("code", "installs"),
+    [
+        (
+            "subprocess.run([sys.executable, '-m', 'pip', 'install', '-q', 'humanize', 'six>=1'])",
+            ["humanize", "six>=1"],
+        ),
+        ("subprocess.check_call((sys.executable, '-m', 'pip', 'install', 'six'))", ["six"]),
+        ("subprocess.run(['/usr/bin/pip3', 'install', '-i', 'https://x', '-r', 'r.txt', 'six'])", ["six"]),
+        ("os.system('cd /tmp && pip install --user \"six>=1\" ; pip3 install yaml')", ["six>=1", "yaml"]),
+        ("os.system(f'{sys.executable} -m pip install six=={version} humanize')", ["humanize"]),
+        ("subprocess.run('pip install six'.split(), check=True)", ["six"]),
+        ("await asyncio.create_subprocess_exec('pip', 'install', 'six')", ["six"]),
+        ("pip.main(['install', 'six'])", ["six"]),
+        ("os.system('pip install \"six')", []),
+        ("subprocess.run(['pip', 'uninstall', 'six']); print('pip', 'list')", []),
+        ("main(['six']); run(['pip']); run([]); run(); run(['install', 'six'])", []),
+        ("# pip install six\n'''pip install six'''", []),
+    ],
+)
+def test_what_code_has_pip_install_is_found_where_it_stands_there(detect, code, installs):
+    assert detect({"main.py": code})["installs"] == installs
+
+
+def test_what_must_be_a_module_is_told_apart_from_what_may_be_an_attribute(detect):
+    answer = detect({"main.py": "import a.b, c\nfrom d.e import f\nfrom g import h\nimport os.path"})
+    assert answer["modules"] == ["a.b", "d.e"]
 
 
 # --- bounds -----------------------------------------------------------------------------------------------------------
