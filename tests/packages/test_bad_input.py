@@ -306,8 +306,22 @@ def test_a_lock_that_has_forgotten_a_dependency_is_not_installed(strict_api: Api
 
 def test_a_package_that_is_too_large_is_refused_before_a_byte_of_it(strict_api: Api, index: FakeIndex) -> None:
     path = offer_file(index, "gigantic-1.0-py3-none-any.whl", make_wheel("gigantic", "1.0"), size=5 << 30)
-    assert_refused(strict_api.eval("1", requirements_txt="gigantic"), f"the packages are larger than {MEGABYTES} MiB")
-    assert path not in index.asked()
+    mentions = f"take more than {MEGABYTES} MiB (ENVIRONMENT_MAX_MB): at least 5120 MiB, 5120 of them gigantic"
+    assert_refused(strict_api.eval("1", requirements_txt="gigantic"), mentions)
+    since = len(index.requests)
+    assert_refused(strict_api.eval("1", requirements_txt="gigantic"), mentions)
+    assert path not in index.asked() and len(index.requests) == since
+
+
+def test_packages_that_unpack_to_too_much_are_refused_before_they_are_downloaded(
+    strict_api: Api, index: FakeIndex
+) -> None:
+    data = {"half.bin": os.urandom(MEGABYTES << 19), "zeros.bin": bytes(MEGABYTES << 20)}
+    path = offer_file(index, "dense-1.0-py3-none-any.whl", make_wheel("dense", "1.0", data))
+    result = strict_api.eval("1", requirements_txt="dense")
+    assert_refused(result, "(ENVIRONMENT_MAX_MB): at least", "of them dense")
+    asked = [request for request in index.requests if request.path == path]
+    assert asked and all(request.headers.get("range", "").startswith("bytes=-") for request in asked)
 
 
 @pytest.mark.parametrize("is_declared", [True, False])

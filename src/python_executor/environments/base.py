@@ -10,6 +10,7 @@ from enum import Enum
 from typing import Protocol
 
 from ..model.environment import Environment, NamedEnvironment
+from ..model.errors import EnvironmentFailed
 from ..model.events import Event, Preparing
 from ..model.spec import ExecutionSpec
 
@@ -28,6 +29,22 @@ class Prepared:
     hints: tuple[str, ...] = ()  # about imports that could not be had, for whoever fails to import them
     warnings: tuple[str, ...] = ()  # about what was asked for, for everybody
     release: Callable[[], None] = field(default=_nothing, compare=False)
+
+
+class PackagesUnavailable(EnvironmentFailed):
+    """Some packages can't be had, perhaps just these; or no index could be asked."""
+
+    def __init__(self, message: str, names: frozenset[str], *, no_index: bool = False) -> None:
+        super().__init__(message, names)
+        self.names = names
+        self.no_index = no_index
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class PackagesTooLarge(PackagesUnavailable):
+    """They take more than one environment may have."""
 
 
 class Environments(Protocol):

@@ -20,7 +20,7 @@ import asyncio
 import json
 import platform
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -32,12 +32,14 @@ from ..model.environment import Stage
 from ..model.errors import BackendError, EnvironmentFailed
 from ..model.events import Event, Exited, Preparing, Stderr, Termination
 from ..model.spec import ExecutionSpec, FileEntry, FileTree, Interpreter, Limits
-from .base import Places, Tell, Work, Workshop
+from .base import PackagesTooLarge, PackagesUnavailable, Places, Tell, Work, Workshop
 from .cache import Cache, Draft, Lease
+from .files import TooMuch
 from .index import PackageIndex
 from .index.visit import Visit
 from .locks import Lock, held_to_hashes, lock_key, read_lock
 from .requirements import PackageFilter, Requirements
+from .sizes import Choice, check_sizes, choices_of
 
 if TYPE_CHECKING:
     from aiohttp import web
@@ -74,18 +76,6 @@ class BuildPolicy:
     def limits(self, memory_mb: int) -> Limits:
         """Return those of a sandbox that was promised so much memory."""
         return Limits(self.timeout_seconds, memory_mb, min(2 * self.max_mb, memory_mb), self.cpu_shares)
-
-
-class PackagesUnavailable(EnvironmentFailed):
-    """Some packages can't be had, perhaps just these; or no index could be asked."""
-
-    def __init__(self, message: str, names: frozenset[str], *, no_index: bool = False) -> None:
-        super().__init__(message, names)
-        self.names = names
-        self.no_index = no_index
-
-    def __str__(self) -> str:
-        return str(self.args[0])
 
 
 class _Larger(Exception):
@@ -134,13 +124,25 @@ class Builder:
 
     async def _resolve(self, requirements: Requirements, interpreter: Interpreter, tell: Tell) -> Lock:
         tell(Preparing(Stage.RESOLVING))
-        received = await _as_small_as_can_be(partial(self._lock_of, requirements.text, interpreter, tell))
+        received, visit = await _as_small_as_can_be(partial(self._lock_of, requirements.text, interpreter, tell))
         try:
-            return read_lock(received.decode())
+            lock = read_lock(received.decode())
         except ValueError as problem:
             raise EnvironmentFailed(_sentence(str(problem))) from problem
+        await self._check_size(choices_of(lock, visit.pages, interpreter))
+        return lock
 
-    async def _lock_of(self, text: str, interpreter: Interpreter, tell: Tell, work: Work) -> bytearray:
+    async def _check_size(self, choices: Mapping[str, Sequence[Choice]]) -> None:
+        """Refuse what is too large before anything of it is downloaded. Raises `PackagesTooLarge`."""
+        found = await check_sizes(choices, self._policy.max_mb << 20, self._index.unpacked_bytes)
+        if found is not None:
+            message = (
+                f"the packages take more than {self._policy.max_mb} MiB (ENVIRONMENT_MAX_MB): at least "
+                f"{found.bytes >> 20} MiB, {found.of_largest >> 20} of them {found.largest}"
+            )
+            raise PackagesTooLarge(_sentence(message), frozenset({found.largest}))
+
+    async def _lock_of(self, text: str, interpreter: Interpreter, tell: Tell, work: Work) -> tuple[bytearray, Visit]:
         received = bytearray()
 
         async def take_lock(request: web.Request) -> None:
@@ -149,8 +151,7 @@ class Builder:
                 if len(received) > LOCK_MAX:
                     raise ValueError(f"the lock has more than {LOCK_MAX} bytes")
 
-        await self._run("resolve", text, take_lock, interpreter, tell, work)
-        return received
+        return received, await self._run("resolve", text, take_lock, interpreter, tell, work)
 
     async def _install(self, key: str, lock: Lock, is_foreign: bool, interpreter: Interpreter, tell: Tell) -> None:
         tell(Preparing(Stage.INSTALLING))
@@ -176,8 +177,8 @@ class Builder:
         finally:
             await asyncio.shield(asyncio.to_thread(draft.close))
 
-    async def _run(self, step: str, text: str, take: Take, interpreter: Interpreter, tell: Tell, work: Work) -> None:
-        """One step in a sandbox of its own, once there is a place for it.
+    async def _run(self, step: str, text: str, take: Take, interpreter: Interpreter, tell: Tell, work: Work) -> Visit:
+        """One step in a sandbox of its own, once there is a place for it; what it saw of the index.
 
         Raises `EnvironmentFailed` where it does not come to its end, and `_Larger` where it was too large for `work`.
         """
@@ -198,7 +199,9 @@ class Builder:
             if work is Work.BUILD and run.is_short_of_memory:
                 raise _Larger
             message = explanation(run, self._policy, self._index.settings.describe())
-            raise PackagesUnavailable(message, run.lacking(), no_index=run.visit.no_index)
+            kind = PackagesTooLarge if run.is_too_large or run.is_short_of_memory else PackagesUnavailable
+            raise kind(message, run.lacking(), no_index=run.visit.no_index)
+        return run.visit
 
     def _memory_mb(self, step: str, work: Work) -> int:
         """MiB that a step asks for: a small one what is usual, a large one all that it is allowed."""
@@ -250,6 +253,7 @@ class Run:
         self.exited: Exited | None = None
         self.said = b""  # uv's explanation, or what took its place
         self.refusal: str | None = None  # of what came
+        self.is_too_large = False  # which was the reason
         self.broken: BackendError | None = None  # where we could not keep it
         self._take = take
         self._has_begun = False
@@ -294,7 +298,7 @@ class Run:
         try:
             await self._take(request)
         except ValueError as problem:
-            self.refusal = str(problem)
+            self.refusal, self.is_too_large = str(problem), isinstance(problem, TooMuch)
             return web.Response(status=400)
         except BackendError as problem:  # a full disk, say
             self.broken = problem

@@ -24,6 +24,10 @@ OWN_NAMES = frozenset({"python", "python3"})  # in bin/, with those of versions:
 READ_SIZE = 1 << 20
 
 
+class TooMuch(ValueError):
+    """More than one environment may have."""
+
+
 class Receiver:
     """Feed it the stream as it comes; once `is_complete`, `manifest` says what is there. Blocks, so not for a loop."""
 
@@ -108,9 +112,9 @@ class Receiver:
         self.bytes += size
         self._entries += 1
         if self.bytes > self._max_bytes:
-            raise ValueError(f"the packages take more than {self._max_bytes >> 20} MiB (ENVIRONMENT_MAX_MB)")
+            raise TooMuch(f"the packages take more than {self._max_bytes >> 20} MiB (ENVIRONMENT_MAX_MB)")
         if self._entries > FILES_MAX:
-            raise ValueError(f"the packages have more than {FILES_MAX} files and directories")
+            raise TooMuch(f"the packages have more than {FILES_MAX} files and directories")
 
     def _write(self) -> None:
         assert self._file is not None  # noqa: S101 - as the caller saw

@@ -10,9 +10,10 @@ from typing import TypeVar
 from ..model.environment import Stage
 from ..model.errors import EnvironmentFailed
 from ..model.events import Preparing
-from .base import Tell
+from .base import PackagesTooLarge, Tell
 
 FAILURE_KEPT = 30.0  # seconds
+TOO_LARGE_KEPT = 3600.0  # since that changes with a release, if it does
 REMEMBERED = 4096
 
 Make = Callable[[Tell], Awaitable[str]]  # to the key of the environment
@@ -88,7 +89,8 @@ class Makings:
         try:
             return await make(making.tell)
         except EnvironmentFailed as failure:
-            put(self._failed, request, (self._now() + FAILURE_KEPT, failure))
+            kept = TOO_LARGE_KEPT if isinstance(failure, PackagesTooLarge) else FAILURE_KEPT
+            put(self._failed, request, (self._now() + kept, failure))
             raise
         finally:
             self._forget(request, making)

@@ -28,8 +28,8 @@ from ..model.environment import Environment, NamedEnvironment
 from ..model.errors import BackendError, EnvironmentFailed, ExecutorError
 from ..model.spec import ExecutionSpec, Interpreter
 from ..rounds import repeat
-from .base import Places, Prepared, Tell, Workshop
-from .build import Builder, BuildPolicy, PackagesUnavailable, program_spec
+from .base import PackagesUnavailable, Places, Prepared, Tell, Workshop
+from .build import Builder, BuildPolicy, program_spec
 from .cache import Cache, Lease
 from .imports import LIMITS, ImportReader, Imports, may_import_packages
 from .index import PackageIndex

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from python_executor.environments.build import BuildPolicy, PackagesUnavailable
+from python_executor.environments.base import PackagesTooLarge, PackagesUnavailable
+from python_executor.environments.build import BuildPolicy
 from python_executor.environments.cache import Cache, Lease
 from python_executor.environments.imports import Imports
 from python_executor.environments.index import PackageIndex
@@ -223,5 +224,18 @@ def test_what_is_made_goes_on_as_long_as_anybody_waits_for_it() -> None:
         third = asyncio.create_task(makings.made("r", make, lambda progress: None))
         ends.set()
         assert await third == "key"
+
+    asyncio.run(check())
+
+
+def test_what_is_too_large_is_not_tried_again_for_an_hour_and_the_others_are_had(tmp_path: Path) -> None:
+    async def check() -> None:
+        desk = Desk(tmp_path)
+        desk.failures["torch"] = PackagesTooLarge("they take more than 64 MiB", frozenset({"torch"}))
+        had, hints = await desk.prepare(importing("six", "torch"))
+        assert had and "they take more than 64 MiB" in hints[0]
+        desk.time = 3000.0
+        assert await desk.prepare(importing("six", "torch")) == (had, hints)
+        assert desk.asked == [("six", "torch"), ("six",)]
 
     asyncio.run(check())

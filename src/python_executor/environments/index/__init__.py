@@ -64,6 +64,15 @@ class PackageIndex:
             async with server.listening(listener, routes):
                 yield visit
 
+    async def unpacked_bytes(self, index: int, page: str, url: str) -> int | None:
+        """Return how much a wheel that a page of this index has named is when unpacked; None where nobody says."""
+        await self._started()
+        from .upstream import joined
+        from .wheels import unpacked_bytes
+
+        assert self._upstream is not None  # noqa: S101 - as it has started
+        return await unpacked_bytes(self._upstream, index, joined(page, url))
+
     async def _started(self) -> tuple[type[IndexServer], Upstream]:
         server_class, upstream_class = await asyncio.to_thread(_imported)
         if self._upstream is None:

@@ -29,6 +29,15 @@ class Listed(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class Files:
+    """What a page has named."""
+
+    index: int
+    url: str  # of the page
+    files: tuple[Listed, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Page:
     """What the sandbox gets of an index's page, and what the server keeps of it."""
 

@@ -25,7 +25,7 @@ from aiohttp import web
 from packaging.utils import InvalidName, canonicalize_name
 
 from ...model.spec import MEBIBYTE
-from .pages import ACCEPT, PAGE_TYPE, Listed, Page, rewritten
+from .pages import ACCEPT, PAGE_TYPE, Files, Listed, Page, rewritten
 from .upstream import Answer, Upstream, joined, place
 from .visit import Meter, Rules, Unavailable, Visit
 
@@ -164,6 +164,7 @@ class IndexServer:
         number = next(self._page_numbers)
         page = await self._rewrite(body, answer, name, f"/{index}/files/{number}-")
         self._pages[index, number] = self._pages_of[index, name] = page
+        self._visit.pages.setdefault(name, []).append(Files(index, page.url, page.files))
         if page.only_sources and self._rules.wheels_only:
             self._visit.only_sources.add(name)
         return page

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from ...model.spec import MEBIBYTE
+from .pages import Files
 
 TELL_EVERY = 0.1  # seconds
 
@@ -30,6 +31,7 @@ class Visit:
     only_sources: set[str] = field(default_factory=set)  # no wheel of any version, where only wheels were wanted
     failure: str | None = None  # the last thing that went wrong, for the user: no credentials in it
     no_index: bool = False  # an index could not be reached at all
+    pages: dict[str, list[Files]] = field(default_factory=dict)  # by name of the package
     downloaded: int = 0  # bytes of files
     is_too_large: bool = False  # whether that would have become more than it may have
 
