@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.api import Api
 from tests.support.index import FakeIndex, fails
-from tests.support.packages import assert_worked, offer, packages_of
+from tests.support.packages import VERSION, assert_worked, offer, packages_of
 from tests.support.server import ServerProcess
 
 
@@ -240,3 +240,34 @@ def test_what_code_has_pip_install_is_there_before_it_runs(api: Api, index: Fake
     result = api.eval(f"import subprocess, sys\ndef f(): subprocess.run({command})\nprint(1)")
     assert_worked(result, "1\n")
     assert packages_of(result) == {"installed-by-code": "1.0"}
+
+
+PIP = """
+import subprocess, sys
+
+def pip(*words):
+    done = subprocess.run([sys.executable, "-m", "pip", *words], capture_output=True, text=True)
+    print(done.returncode, done.stdout.strip() or done.stderr.strip())
+"""
+
+
+def test_pip_lists_what_is_there_and_has_nothing_left_to_install(api: Api, index: FakeIndex) -> None:
+    offer(index, "had_ahead", "1.5")
+    code = f"{PIP}import importlib, os\nos.system('pip install had_ahead==1.5')\nimportlib.import_module('had_ahead')\n"
+    result = api.eval(f"{code}pip('freeze')\nimport pip as itself; itself.main(['install', 'had-ahead'])")
+    place = f"/venv/lib/python{VERSION}/site-packages"
+    said = "Requirement already satisfied: {} in " + place + " (1.5)\n"
+    assert_worked(result, said.format("had_ahead==1.5") + "0 had_ahead==1.5\n" + said.format("had-ahead"))
+
+
+def test_pip_says_what_to_do_where_there_are_no_packages(api: Api) -> None:
+    result = api.eval(f"{PIP}pip('list'); name = 'humanize'; pip('install', name)", detect_imports=False)
+    line = "1 ERROR: humanize: not installed, and nothing can be while code runs here: ask for it in requirements_txt, "
+    assert_worked(result)
+    assert result["stdout"].startswith(f"0 \n{line}") and result["stdout"].count("\n") == 2, result["stdout"]
+
+
+def test_pip_itself_can_be_asked_for(api: Api, index: FakeIndex) -> None:
+    offer(index, "pip", "30.0", {"pip/__init__.py": "name = 'itself'\n", "pip/__main__.py": "print('ran itself')\n"})
+    code = f"{PIP}pip('list')\nimport pip as it; print(it.name)"
+    assert_worked(api.eval(code, requirements_txt="pip"), "0 ran itself\nitself\n")

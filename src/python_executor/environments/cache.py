@@ -29,11 +29,13 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
+from functools import partial
+from importlib import resources
 from pathlib import Path
 
 import structlog
 
-from ..model.environment import Environment, Package
+from ..model.environment import PIP_NAMES, PIP_PROGRAM, Environment, Package
 from ..model.errors import BackendError
 from ..model.spec import Interpreter
 from .files import Receiver, differs, make_directory, paths_in, write_manifest
@@ -332,8 +334,25 @@ def _make_venv(venv: Path, interpreter: str, version: str) -> None:
         "include-system-site-packages": "false",
     }
     text = "".join(f"{name} = {value}\n" for name, value in config.items())
-    _replace(venv / "pyvenv.cfg", lambda place: place.write_text(text))
-    os.chmod(venv / "pyvenv.cfg", 0o644)
+    _replace(venv / "pyvenv.cfg", partial(_write_file, text, 0o644))
+    _add_pip(venv, version)
+
+
+def _add_pip(venv: Path, version: str) -> None:
+    """What stands in for pip (guest/pip.py), beside the packages; where pip is among them, it is left alone."""
+    site = venv / "lib" / f"python{'.'.join(version.split('.')[:2])}" / "site-packages"
+    for directory in (site.parent.parent, site.parent, site):
+        make_directory(directory)
+    module = resources.files("python_executor.guest").joinpath("pip.py").read_text()
+    programs = {venv / "bin" / name: f"#!/venv/bin/python\n{PIP_PROGRAM}" for name in PIP_NAMES}
+    if not (site / "pip").exists():
+        for path, text in {site / "pip.py": module, **programs}.items():
+            _replace(path, partial(_write_file, text, 0o755 if path in programs else 0o644))
+
+
+def _write_file(text: str, mode: int, place: Path) -> None:
+    place.write_text(text)
+    place.chmod(mode)  # whatever our umask is
 
 
 def _replace(place: Path, make: Callable[[Path], object]) -> None:

@@ -189,7 +189,7 @@ def build_root(plan: dict[str, Any], sources: list[Source]) -> None:
     for source, (_, target) in zip(sources, plan["binds"]):
         show(source, ROOT + target, is_device=target.startswith("/dev/"))
     for path in plan["hidden"]:
-        mount_empty(ROOT + path)
+        hide(ROOT + path, plan["packages"])
     kernel.mount("store", ROOT + "/store", "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, "mode=0755,size=1m")
     for source, (_, target) in zip(sources[len(plan["binds"]) :], plan["kept"]):
         keep(source, ROOT + target)
@@ -275,9 +275,11 @@ def overlay(source: Source, target: str) -> None:
             kernel.umount_detach(place)
 
 
-def mount_empty(target: str) -> None:
-    """Hide a directory below an empty one."""
-    kernel.mount("empty", target, "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, "mode=0755,size=4k")
+def hide(target: str, packages: dict[str, str]) -> None:
+    """Hide a directory of packages below one of ours."""
+    kernel.mount("packages", target, "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, "mode=0755,size=64k")
+    for name, text in packages.items():
+        write_file(f"{target}/{name}", text.encode(), 0o644)
     kernel.mount_setattr(target, kernel.MOUNT_ATTR_RDONLY, recursive=False)
 
 

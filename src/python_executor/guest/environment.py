@@ -11,6 +11,8 @@ PREFIX = "/venv"
 
 def activate() -> None:
     """Go on as if this interpreter had been started as /venv/bin/python. Runs what `.pth` files say: others' code."""
+    own = site.getsitepackages()
+    sys.path[:] = [path for path in sys.path if path not in own]  # which an environment does not show
     sys.prefix = sys.exec_prefix = PREFIX
     sys.executable = f"{PREFIX}/bin/python"
     site.PREFIXES = [PREFIX]

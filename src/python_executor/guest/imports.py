@@ -369,7 +369,7 @@ def examine(root: str, signs: Signs) -> Dict[str, List[str]]:
             unparsed.append(printable(path))
             continue
         found.add(names)
-    provided = tree.modules | standard_library() | {"__future__"}
+    provided = tree.modules | standard_library() | {"__future__", "pip"}  # what stands in for pip is there already
     imports = fair_choice(wanted(found.imports, provided), MAX_NAMES)
     optional = fair_choice(wanted(found.optional - found.imports, provided), MAX_NAMES - len(imports))
     modules = fair_choice(wanted(found.modules, provided), MAX_NAMES)

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+PIP_NAMES = ("pip", "pip3")  # of programs in front of what stands in for pip (guest/pip.py)
+PIP_PROGRAM = "import sys\n\nimport pip\n\nsys.exit(pip.main())\n"
+
 
 @dataclass(frozen=True, slots=True)
 class Package:

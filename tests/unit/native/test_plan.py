@@ -68,6 +68,7 @@ def test_etc_and_the_guest_are_files_of_the_boxs_own(box):
         "build.py",
         "container.py",
         "imports.py",
+        "pip.py",
         "probe.py",
     }
     assert "def main()" in box.files["/guest/zygote.py"]

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from ...model.egress import OWN_RESOLVER
-from ...model.environment import Environment
+from ...model.environment import PIP_NAMES, PIP_PROGRAM, Environment
 from ...model.spec import Interpreter
 from . import pause
 
@@ -102,6 +102,7 @@ _ETC = {
     "/etc/ssl/openssl.cnf": "[req]\ndistinguished_name = req_distinguished_name\n[req_distinguished_name]\n",
 }
 _TCL = ("tcl[89].[0-9]", "tk[89].[0-9]")  # beside libraries of the interpreter's own
+_PIP = {f"{PYTHON_PREFIX}/bin/{name}": f"#!{PYTHON_PREFIX}/bin/python\n{PIP_PROGRAM}".encode() for name in PIP_NAMES}
 _LDCONFIG = "/sbin/ldconfig"
 _FOR_THE_ZYGOTE = {"LD_BIND_NOW": "1"}  # it takes that back; else each fork would look up every function it calls anew
 
@@ -146,13 +147,14 @@ class BoxPlan:
     symlinks: tuple[tuple[str, str], ...]  # target, path
     files: dict[str, str]
     kept: tuple[tuple[str, str], ...]  # as binds, where only the zygote looks
-    hidden: tuple[str, ...]  # directories that an empty one is mounted over
+    hidden: tuple[str, ...]  # directories of packages that one with `packages` is mounted over
     ldconfig: str | None  # program that makes the loader's cache: for a libpython of the interpreter's own, and ctypes
     has_own_uids: bool  # the box's uids are a range of the host's, not just the server's own
     oom_score_adj: int
     directories: tuple[str, ...] = _MOUNT_POINTS
     hostname: str = "sandbox"
-    programs: dict[str, bytes] = field(default_factory=lambda: {PAUSE_PATH: pause.program()})
+    programs: dict[str, bytes] = field(default_factory=lambda: {PAUSE_PATH: pause.program(), **_PIP})
+    packages: dict[str, str] = field(default_factory=lambda: {"pip.py": _guest_file("pip.py")})
 
     def message(self) -> dict[str, Any]:
         """As JSON for guest/box.py."""
@@ -204,8 +206,11 @@ def plan_box(
 
 
 def _guest_files() -> dict[str, str]:
-    package = files("python_executor.guest")
-    return {f"{GUEST_DIRECTORY}/{name}": package.joinpath(name).read_text() for name in _GUEST_FILES}
+    return {f"{GUEST_DIRECTORY}/{name}": _guest_file(name) for name in _GUEST_FILES}
+
+
+def _guest_file(name: str) -> str:
+    return files("python_executor.guest").joinpath(name).read_text()
 
 
 def _system() -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
