@@ -102,10 +102,14 @@ def _environments(
 ) -> PackageEnvironments:
     try:
         index = IndexSettings.from_environment(
-            os.environ, settings.index_url, settings.extra_index_url, settings.package_hosts
+            os.environ,
+            settings.index_url,
+            settings.extra_index_url,
+            settings.package_hosts,
+            settings.torch_index,
         )
     except ValueError as problem:
-        if settings.index_url or settings.extra_index_url:
+        if settings.index_url or settings.extra_index_url or settings.torch_index:
             raise BackendError(str(problem)) from problem
         log.warning("packages can't be installed", reason=str(problem))  # of variables that are not ours
         index = IndexSettings((PYPI,), unusable=str(problem))

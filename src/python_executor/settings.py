@@ -151,6 +151,12 @@ class Settings(BaseSettings):
     extra_index_url: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="Package indexes that go before that one, comma-separated (default: uv's or pip's variables)."
     )
+    torch_index: str | None = Field(
+        default_factory=lambda: "" if os.environ.get("PYEXEC_TORCH_INDEX") == "" else None,
+        description="Package index that torch, torchvision and torchaudio come from and nothing else does; empty: they "
+        "come from the others (default: PyTorch's wheels without CUDA, https://download.pytorch.org/whl/cpu, where "
+        "neither INDEX_URL nor a variable of uv or pip names an index).",
+    )
     package_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
         (),
         description="Hosts that packages may come from though they are not on the public internet, comma-separated "

@@ -20,9 +20,20 @@ def index() -> Iterator[FakeIndex]:
 
 
 @pytest.fixture(scope="session")
-def server(index: FakeIndex, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+def torch_index() -> Iterator[FakeIndex]:
+    """The index of PyTorch's packages."""
+    with FakeIndex(as_html=True) as index:
+        yield index
+
+
+@pytest.fixture(scope="session")
+def server(
+    index: FakeIndex, torch_index: FakeIndex, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[ServerProcess]:
     """One for most of these tests, each of which has packages of its own; it installs wheels only."""
-    process = ServerProcess(tmp_path_factory.mktemp("packages"), index_url=url_with_login(index))
+    process = ServerProcess(
+        tmp_path_factory.mktemp("packages"), index_url=url_with_login(index), torch_index=torch_index.url
+    )
     process.start()
     yield process
     process.stop()

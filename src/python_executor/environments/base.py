@@ -34,10 +34,13 @@ class Prepared:
 class PackagesUnavailable(EnvironmentFailed):
     """Some packages can't be had, perhaps just these; or no index could be asked."""
 
-    def __init__(self, message: str, names: frozenset[str], *, no_index: bool = False) -> None:
+    def __init__(
+        self, message: str, names: frozenset[str], *, no_index: bool = False, torch_failure: str | None = None
+    ) -> None:
         super().__init__(message, names)
         self.names = names
         self.no_index = no_index
+        self.torch_failure = torch_failure  # why PyTorch's own index has no answer
 
     def __str__(self) -> str:
         return str(self.args[0])

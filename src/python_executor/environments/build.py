@@ -20,6 +20,7 @@ import asyncio
 import json
 import platform
 import re
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -36,8 +37,10 @@ from .base import PackagesTooLarge, PackagesUnavailable, Places, Tell, Work, Wor
 from .cache import Cache, Draft, Lease
 from .files import TooMuch
 from .index import PackageIndex
+from .index.settings import TORCH_PACKAGES
 from .index.visit import Visit
 from .locks import Lock, held_to_hashes, lock_key, read_lock
+from .making import put
 from .requirements import PackageFilter, Requirements
 from .sizes import Choice, check_sizes, choices_of
 
@@ -51,6 +54,7 @@ LOCK_MAX = 4 << 20  # bytes
 STDERR_MAX = 64 << 10  # bytes of uv's explanation
 EXPLANATION_MAX = 2000  # characters
 CHUNK = 1 << 20
+TORCH_FAILURE_KEPT = 300.0  # seconds that PyTorch's own index is not asked again, where it had no answer
 MEMORY_TO_WORK_MB = 1024  # beside what the files take
 RESOLVING_MB = 192  # of memory, where no source distribution has to be built for it
 SMALL_DOWNLOAD = 4  # what a small build may download is its memory divided by this; unpacked it is a few times that
@@ -82,6 +86,15 @@ class _Larger(Exception):
     """It takes more memory than a small build has."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Order:
+    """How packages are to be had, and for whom."""
+
+    interpreter: Interpreter
+    tell: Tell
+    torch: bool  # whether PyTorch's come from the index that is theirs
+
+
 class Builder:
     """Makes environments for one cache."""
 
@@ -94,20 +107,53 @@ class Builder:
         self._cache = cache
         self._policy = policy
         self._installing: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()  # by key
+        self._torch_failed = 0.0, ""  # until when PyTorch's own index is not asked, and why
+        self._fallbacks: dict[str, str] = {}  # by key, why PyTorch's packages are not from there
 
     async def build(self, requirements: Requirements, interpreter: Interpreter, tell: Tell) -> Lease:
         """The environment, new or found. Raises `EnvironmentFailed`, in words for whoever asked, and `BackendError`."""
         if self._index.settings.unusable:
             raise EnvironmentFailed(_sentence(self._index.settings.unusable))
+        asks_for_torch = not TORCH_PACKAGES.isdisjoint(requirements.names)
+        if self._index.settings.torch is not None and self._torch_failure() is None:
+            try:
+                return await self._build(requirements, _Order(interpreter, tell, torch=True))
+            except PackagesUnavailable as problem:
+                if problem.torch_failure is not None:
+                    self._torch_failed = time.monotonic() + TORCH_FAILURE_KEPT, problem.torch_failure
+                elif not (requirements.has_hashes and asks_for_torch):  # which may be those of other indexes
+                    raise
+        failure = self._torch_failure()
+        try:
+            lease = await self._build(requirements, _Order(interpreter, tell, torch=False))
+        except PackagesUnavailable as problem:
+            if failure is None or not asks_for_torch:
+                raise
+            message = f"{problem}; PyTorch's own index (TORCH_INDEX) has no answer: {failure}"
+            raise PackagesUnavailable(message, problem.names, no_index=problem.no_index) from problem
+        if failure is not None and not TORCH_PACKAGES.isdisjoint(each.name for each in lease.stored.lock.packages):
+            put(self._fallbacks, lease.stored.key, failure)
+        return lease
+
+    def fallback(self, key: str) -> str | None:
+        """Return why PyTorch's packages in an environment are not from the index that is theirs; None if they are."""
+        return self._fallbacks.get(key)
+
+    def _torch_failure(self) -> str | None:
+        """Why PyTorch's own index is not asked for the moment."""
+        until, failure = self._torch_failed
+        return failure if time.monotonic() < until else None
+
+    async def _build(self, requirements: Requirements, order: _Order) -> Lease:
         if requirements.is_lock:
             lock = read_lock(requirements.text)
         else:
-            lock = held_to_hashes(await self._resolve(requirements, interpreter, tell), requirements)
-        key = lock_key(lock, **self.origin(interpreter))
+            lock = held_to_hashes(await self._resolve(requirements, order), requirements)
+        key = lock_key(lock, **self.origin(order.interpreter))
         async with self._installing.setdefault(key, asyncio.Lock()):
             lease = await self._cache.lease(key)
             if lease is None:
-                await self._install(key, lock, requirements.is_lock, interpreter, tell)
+                await self._install(key, lock, requirements.is_lock, order)
                 lease = await self._cache.lease(key)
         if lease is None:
             raise EnvironmentFailed("the packages were installed, and are gone again: try once more")
@@ -122,14 +168,14 @@ class Builder:
             "index": self._index.settings.identity,
         }
 
-    async def _resolve(self, requirements: Requirements, interpreter: Interpreter, tell: Tell) -> Lock:
-        tell(Preparing(Stage.RESOLVING))
-        received, visit = await _as_small_as_can_be(partial(self._lock_of, requirements.text, interpreter, tell))
+    async def _resolve(self, requirements: Requirements, order: _Order) -> Lock:
+        order.tell(Preparing(Stage.RESOLVING))
+        received, visit = await _as_small_as_can_be(partial(self._lock_of, requirements.text, order))
         try:
             lock = read_lock(received.decode())
         except ValueError as problem:
             raise EnvironmentFailed(_sentence(str(problem))) from problem
-        await self._check_size(choices_of(lock, visit.pages, interpreter))
+        await self._check_size(choices_of(lock, visit.pages, order.interpreter))
         return lock
 
     async def _check_size(self, choices: Mapping[str, Sequence[Choice]]) -> None:
@@ -142,7 +188,7 @@ class Builder:
             )
             raise PackagesTooLarge(_sentence(message), frozenset({found.largest}))
 
-    async def _lock_of(self, text: str, interpreter: Interpreter, tell: Tell, work: Work) -> tuple[bytearray, Visit]:
+    async def _lock_of(self, text: str, order: _Order, work: Work) -> tuple[bytearray, Visit]:
         received = bytearray()
 
         async def take_lock(request: web.Request) -> None:
@@ -151,33 +197,31 @@ class Builder:
                 if len(received) > LOCK_MAX:
                     raise ValueError(f"the lock has more than {LOCK_MAX} bytes")
 
-        return received, await self._run("resolve", text, take_lock, interpreter, tell, work)
+        return received, await self._run("resolve", text, take_lock, order, work)
 
-    async def _install(self, key: str, lock: Lock, is_foreign: bool, interpreter: Interpreter, tell: Tell) -> None:
-        tell(Preparing(Stage.INSTALLING))
-        await _as_small_as_can_be(partial(self._fill, key, lock, is_foreign, interpreter, tell))
+    async def _install(self, key: str, lock: Lock, is_foreign: bool, order: _Order) -> None:
+        order.tell(Preparing(Stage.INSTALLING))
+        await _as_small_as_can_be(partial(self._fill, key, lock, is_foreign, order))
 
-    async def _fill(
-        self, key: str, lock: Lock, is_foreign: bool, interpreter: Interpreter, tell: Tell, work: Work
-    ) -> None:
+    async def _fill(self, key: str, lock: Lock, is_foreign: bool, order: _Order, work: Work) -> None:
         draft = Draft(self._cache.directory, self._policy.max_mb << 20)
 
         async def take_files(request: web.Request) -> None:
-            tell(Preparing(Stage.STORING))
+            order.tell(Preparing(Stage.STORING))
             async for data in request.content.iter_chunked(CHUNK):
                 await asyncio.to_thread(draft.feed, data)
 
         try:
             step = "install foreign" if is_foreign else "install"
-            await self._run(step, lock.text, take_files, interpreter, tell, work)
+            await self._run(step, lock.text, take_files, order, work)
             if not draft.receiver.is_complete:
                 raise EnvironmentFailed(_sentence("the installed files ended before the last one"))
             index = self._index.settings.identity
-            await asyncio.to_thread(self._cache.publish, draft, key, lock, interpreter, index)
+            await asyncio.to_thread(self._cache.publish, draft, key, lock, order.interpreter, index)
         finally:
             await asyncio.shield(asyncio.to_thread(draft.close))
 
-    async def _run(self, step: str, text: str, take: Take, interpreter: Interpreter, tell: Tell, work: Work) -> Visit:
+    async def _run(self, step: str, text: str, take: Take, order: _Order, work: Work) -> Visit:
         """One step in a sandbox of its own, once there is a place for it; what it saw of the index.
 
         Raises `EnvironmentFailed` where it does not come to its end, and `_Larger` where it was too large for `work`.
@@ -189,8 +233,8 @@ class Builder:
         run = Run(take)
         async with self._places.place(work, self._memory_mb(step, work)) as run.memory_mb:
             others = {"frames.py": guest_file("frames.py")}
-            spec = program_spec("build.py", others, interpreter, self._policy.limits(run.memory_mb), stdin)
-            await self._serve(spec, run, tell, self._download_max(run.memory_mb, work))
+            spec = program_spec("build.py", others, order.interpreter, self._policy.limits(run.memory_mb), stdin)
+            await self._serve(spec, run, order, self._download_max(run.memory_mb, work))
         if run.broken is not None:
             raise run.broken
         if run.exited is not None and run.exited.termination is Termination.EVICTED:
@@ -200,7 +244,8 @@ class Builder:
                 raise _Larger
             message = explanation(run, self._policy, self._index.settings.describe())
             kind = PackagesTooLarge if run.is_too_large or run.is_short_of_memory else PackagesUnavailable
-            raise kind(message, run.lacking(), no_index=run.visit.no_index)
+            visit = run.visit
+            raise kind(message, run.lacking(), no_index=visit.no_index, torch_failure=visit.torch_failure)
         return run.visit
 
     def _memory_mb(self, step: str, work: Work) -> int:
@@ -214,7 +259,7 @@ class Builder:
         whole = self._policy.max_mb << 20
         return whole if work is Work.LARGE_BUILD else min(whole, (memory_mb << 20) // SMALL_DOWNLOAD)
 
-    async def _serve(self, spec: ExecutionSpec, run: Run, tell: Tell, download_max: int) -> None:
+    async def _serve(self, spec: ExecutionSpec, run: Run, order: _Order, download_max: int) -> None:
         """Run it in a sandbox that sees the package index."""
         sandbox, listener = await self._workshop.acquire_to_build(spec, PORT)
         try:
@@ -223,7 +268,8 @@ class Builder:
                 wheels_only=self._policy.wheels_only,
                 allows=self._policy.filter.allows,
                 download_max=download_max,
-                tell=lambda name, done, total: tell(Preparing(Stage.DOWNLOADING, name, done, total)),
+                tell=lambda name, done, total: order.tell(Preparing(Stage.DOWNLOADING, name, done, total)),
+                torch=order.torch,
                 routes=run.routes(),
             ) as run.visit:
                 with suppress(TimeoutError):

@@ -29,7 +29,7 @@ from ..model.errors import BackendError, EnvironmentFailed, ExecutorError
 from ..model.spec import ExecutionSpec, Interpreter
 from ..rounds import repeat
 from .base import PackagesUnavailable, Places, Prepared, Tell, Workshop
-from .build import Builder, BuildPolicy, program_spec
+from .build import TORCH_FAILURE_KEPT, Builder, BuildPolicy, program_spec
 from .cache import Cache, Lease
 from .imports import LIMITS, ImportReader, Imports, may_import_packages
 from .index import PackageIndex
@@ -78,6 +78,7 @@ class PackageEnvironments:
         self._reader = ImportReader(workshop, places)
         self._makings = Makings(now)
         self._absent: dict[tuple[str, str], tuple[float, str]] = {}  # why, by interpreter and distribution
+        self._fallbacks: dict[str, tuple[float, str]] = {}  # until when, and keys, by hash of requirements
         self._no_index_until = 0.0  # imports wait for none: a machine may have no way to any
         self._shown: dict[str, tuple[Definition, Environment]] = {}  # named ones that sandboxes are made ahead for
         self._tidying: asyncio.Task[None] | None = None  # from start() to close()
@@ -110,7 +111,8 @@ class PackageEnvironments:
             requirements, warnings = without_standard_library(requirements, interpreter)
             if not requirements.lines:
                 return Prepared(warnings=warnings)
-            return _prepared(await self.have(requirements, interpreter, tell), warnings=warnings)
+            lease = await self.have(requirements, interpreter, tell)
+            return _prepared(lease, warnings=(*warnings, *self._fallback_warnings(lease)))
         if spec.detects_imports:
             return await self._prepare_imports(spec, interpreter, tell)
         return Prepared()
@@ -131,7 +133,7 @@ class PackageEnvironments:
         self._check_allowed(requirements.names)
         request = self._hash(requirements, interpreter)
         for _ in range(2):  # what is removed in the moment between is made once more
-            lease = None if anew else await self._cache.lease_for(request)
+            lease = None if anew else await self._cache.lease_for(request) or await self._fallback_lease(request)
             if lease is not None:
                 break
             if not may_wait:
@@ -143,6 +145,17 @@ class PackageEnvironments:
         else:
             raise EnvironmentFailed("the packages were installed, and are gone again: try once more.")
         return self._allowed(lease)
+
+    async def _fallback_lease(self, request: str) -> Lease | None:
+        """What such requirements came to while PyTorch's own index had no answer, and may not have one yet."""
+        until, key = self._fallbacks.get(request, (0.0, ""))
+        return await self._cache.lease(key) if self._now() < until else None
+
+    def _fallback_warnings(self, lease: Lease) -> tuple[str, ...]:
+        failure = self._builder.fallback(lease.stored.key)
+        if failure is None:
+            return ()
+        return (f"PyTorch's packages are not from their own index (TORCH_INDEX), which has no answer: {failure}",)
 
     def _allowed(self, lease: Lease) -> Lease:
         """The lease, if all that is in there may be had."""
@@ -156,7 +169,10 @@ class PackageEnvironments:
     async def _make(self, request: str, requirements: Requirements, interpreter: Interpreter, tell: Tell) -> str:
         lease = await self._builder.build(requirements, interpreter, tell)
         try:
-            self._cache.remember(request, lease.stored.key)
+            if self._builder.fallback(lease.stored.key) is None:
+                self._cache.remember(request, lease.stored.key)
+            else:
+                put(self._fallbacks, request, (self._now() + TORCH_FAILURE_KEPT, lease.stored.key))
             await self._make_room()
             return lease.stored.key
         finally:
@@ -185,7 +201,8 @@ class PackageEnvironments:
                 hints = tuple(wish.hint(absent) for wish in wishes if wish.is_needed and wish.name in {None, *absent})
                 if lease is None:
                     return Prepared(hints=hints)
-                return _prepared(lease, (*hints, *await self._missing(lease, wishes, imports)))
+                hints = (*hints, *await self._missing(lease, wishes, imports))
+                return _prepared(lease, hints, self._fallback_warnings(lease))
         except TimeoutError:
             return Prepared(hints=(f"what the code imports was not installed: that takes over {IMPORTS_PATIENCE:g} s",))
         except EnvironmentFailed as failure:

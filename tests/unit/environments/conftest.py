@@ -23,12 +23,21 @@ def serve(tmp_path: Path) -> Serve:
     """Serves one build, in which `act` is what the sandbox does; the visit when it is over."""
 
     def run(
-        act: Act, *indexes: FakeIndex | str, proxies: Proxies = NO_PROXIES, hosts: tuple[str, ...] = (), **rules: Any
+        act: Act,
+        *indexes: FakeIndex | str,
+        proxies: Proxies = NO_PROXIES,
+        hosts: tuple[str, ...] = (),
+        of_torch: FakeIndex | None = None,
+        **rules: Any,
     ) -> Visit:
         urls = tuple(index if isinstance(index, str) else index.url for index in indexes)
 
         async def main() -> Visit:
-            async with visiting(IndexSettings(urls, proxies=proxies, hosts=hosts), tmp_path, **rules) as guest:
+            async with visiting(
+                IndexSettings(urls, proxies=proxies, hosts=hosts, torch=of_torch.url if of_torch else None),
+                tmp_path,
+                **rules,
+            ) as guest:
                 await act(guest)
             return guest.visit
 

@@ -78,6 +78,46 @@ def test_an_extra_index_is_asked_before_the_default_one(serve: Serve, index: Fak
     assert f"/files/{DEMO}" in other.asked()
 
 
+def test_torch_is_asked_of_its_own_index_alone_which_is_asked_for_nothing_else(
+    serve: Serve, index: FakeIndex, other: FakeIndex
+) -> None:
+    with FakeIndex() as of_torch:
+        for one in (index, other, of_torch):
+            one.add("torch-1.0-py3-none-any.whl", make_wheel("torch", "1.0"))
+            one.add(DEMO, DEMO_WHEEL)
+
+        async def act(guest: Guest) -> None:
+            assert (await guest.compile("torch", "demo", indexes=2))[0] == 0
+            assert (await guest.get("/2/simple/demo/"))[0] == (await guest.get("/2/simple/torch/"))[0] == 404
+            assert (await guest.compile("torchaudio", indexes=2))[0] != 0
+
+        assert serve(act, index, other, of_torch=of_torch, torch=True).missing == {"torchaudio"}
+        assert set(of_torch.asked()) == {"/simple/torch/", "/simple/torchaudio/", *of_torch.files} - {
+            f"/files/{DEMO}"
+        } - {
+            f"/files/{DEMO}.metadata",
+            "/files/torch-1.0-py3-none-any.whl",
+        }
+        assert not [path for path in (*index.asked(), *other.asked()) if "torch" in path]
+
+
+def test_an_index_of_torch_that_fails_is_told_apart_from_the_others(serve: Serve, index: FakeIndex) -> None:
+    with FakeIndex() as of_torch:
+        of_torch.faults["/simple/torch/"] = fakes.fails(500)
+
+        async def act(guest: Guest) -> None:
+            assert (await guest.compile("torch"))[0] != 0
+
+        visit = serve(act, index, of_torch=of_torch, torch=True)
+        assert visit.torch_failure is not None and "answered 500" in visit.torch_failure and not visit.no_index
+        index.add("torch-1.0-py3-none-any.whl", make_wheel("torch", "1.0"))
+
+        async def act_without(guest: Guest) -> None:
+            assert (await guest.compile("torch"))[0] == 0
+
+        serve(act_without, index, of_torch=of_torch, torch=False)
+
+
 def test_a_project_without_wheels_is_noted_where_only_wheels_are_wanted(serve: Serve, index: FakeIndex) -> None:
     index.add("old-1.0.tar.gz", make_sdist("old", "1.0"))
     index.add("old-1.0-py3.11.egg", b"")

@@ -89,3 +89,21 @@ def test_proxies_are_chosen_by_scheme_and_host() -> None:
 def test_a_proxy_of_another_kind_is_refused() -> None:
     with pytest.raises(ValueError, match=r"the proxy socks5://h:1080 is no address that begins with http"):
         Proxies.from_environment({"ALL_PROXY": "socks5://me:secret@h:1080"})
+
+
+@pytest.mark.parametrize(
+    ("environ", "index_url", "torch", "used"),
+    [
+        ({}, None, None, "https://download.pytorch.org/whl/cpu"),
+        ({}, None, "", None),
+        ({}, None, "https://me:pw@mirror.example/torch/", "https://me:pw@mirror.example/torch"),
+        ({}, "https://mirror.example/simple", None, None),
+        ({"PIP_EXTRA_INDEX_URL": "https://mirror.example/simple"}, None, None, None),
+        ({}, "https://mirror.example/simple", "https://mirror.example/torch", "https://mirror.example/torch"),
+    ],
+)
+def test_torch_has_an_index_of_its_own_unless_somebody_has_named_indexes(
+    environ: dict[str, str], index_url: str | None, torch: str | None, used: str | None
+) -> None:
+    settings = IndexSettings.from_environment(environ, index_url, torch=torch)
+    assert settings.torch == used and "pw" not in repr(settings)

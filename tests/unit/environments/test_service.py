@@ -65,6 +65,9 @@ class Desk:
     def origin(self, interpreter: Interpreter) -> dict[str, str]:
         return {"python": interpreter.version}
 
+    def fallback(self, _key: str) -> None:
+        return None
+
     async def build(self, requirements: Requirements, _interpreter: Interpreter, _tell: Any) -> Lease:
         self.asked.append(requirements.names)
         for name in requirements.names:

@@ -49,18 +49,24 @@ class PackageIndex:
         allows: Callable[[str], bool],
         download_max: int,
         tell: Callable[[str, int, int], None],
+        torch: bool = False,
         routes: Sequence[web.RouteDef] = (),
     ) -> AsyncIterator[Visit]:
         """Serve one build on this listening socket, which is closed at the end, however that comes.
 
         `allows` gets normalized names. `tell` gets a file's name (`….whl.metadata`, too), the bytes so far of all files
-        and those declared so far (0: not known), at most ten times a second. `routes` are served beside the indexes.
+        and those declared so far (0: not known), at most ten times a second. With `torch`, PyTorch's packages come from
+        the index that the operator has for them, and from no other. `routes` are served beside the indexes.
         """
         with listener:
             listener.setblocking(False)
             server_class, upstream = await self._started()
             visit = Visit()
-            server = server_class(upstream, Rules(wheels_only, allows, download_max, tell), visit)
+            server = server_class(
+                upstream,
+                Rules(wheels_only, allows, download_max, torch and self.settings.torch is not None, tell),
+                visit,
+            )
             async with server.listening(listener, routes):
                 yield visit
 

@@ -26,6 +26,7 @@ from packaging.utils import InvalidName, canonicalize_name
 
 from ...model.spec import MEBIBYTE
 from .pages import ACCEPT, PAGE_TYPE, Files, Listed, Page, rewritten
+from .settings import TORCH_PACKAGES
 from .upstream import Answer, Upstream, joined, place
 from .visit import Meter, Rules, Unavailable, Visit
 
@@ -137,8 +138,21 @@ class IndexServer:
         if not self._rules.allows(name):
             self._visit.refused.add(name)
             raise web.HTTPNotFound
-        page = self._pages_of.get((index, name)) or await self._load_page(index, name)
+        source = self._source(index, name)
+        if source is None:
+            if index in self._upstream.general:
+                self._note_absence(index, name)
+            raise web.HTTPNotFound
+        page = self._pages_of.get((source, name)) or await self._load_page(source, name)
         return web.Response(body=page.body, headers={"Content-Type": PAGE_TYPE, **CACHEABLE})
+
+    def _source(self, index: int, name: str) -> int | None:
+        """The index that has the say on a name where this one is asked; None where that is another one."""
+        if index not in self._upstream.general:
+            return None
+        if not self._rules.torch or name not in TORCH_PACKAGES:
+            return index
+        return len(self._upstream.general) if index == 0 else None
 
     def _index(self, request: web.Request) -> int:
         index = int(request.match_info["index"])
@@ -150,7 +164,10 @@ class IndexServer:
         try:
             return await self._fetch_page(index, name)
         except Unavailable as error:
-            self._visit.no_index = self._visit.no_index or error.is_unreachable
+            if index in self._upstream.general:
+                self._visit.no_index = self._visit.no_index or error.is_unreachable
+            else:
+                self._visit.torch_failure = str(error)
             raise
 
     async def _fetch_page(self, index: int, name: str) -> Page:
@@ -172,7 +189,7 @@ class IndexServer:
     def _note_absence(self, index: int, name: str) -> None:
         absent = self._absent.setdefault(name, set())
         absent.add(index)
-        if len(absent) == len(self._upstream.indexes):
+        if len(absent) == len(self._upstream.general):
             self._visit.missing.add(name)
 
     async def _body(self, answer: Answer) -> bytes:

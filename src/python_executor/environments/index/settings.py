@@ -17,6 +17,8 @@ from urllib.parse import SplitResult, quote, urlsplit
 import structlog
 
 PYPI = "https://pypi.org/simple"
+TORCH = "https://download.pytorch.org/whl/cpu"
+TORCH_PACKAGES = frozenset({"torch", "torchvision", "torchaudio"})
 CERTIFICATES = ("PIP_CERT", "REQUESTS_CA_BUNDLE")  # OpenSSL itself reads SSL_CERT_FILE and SSL_CERT_DIR
 NAMED = re.compile(r"([A-Za-z0-9._-]+)=(.+)")  # uv's name=URL
 log = structlog.get_logger(__name__)
@@ -63,6 +65,7 @@ class IndexSettings:
     ca_bundle: str | None = None  # file or directory of certificates that are trusted besides the system's
     proxies: Proxies = Proxies()
     unusable: str | None = None  # why nothing can be had from them
+    torch: str | None = field(default=None, repr=False)  # the index of `TORCH_PACKAGES` alone, as the others
     hosts: tuple[str, ...] = ()  # that files may come from, though they are not public; the indexes' own always are
 
     @classmethod
@@ -72,9 +75,15 @@ class IndexSettings:
         index_url: str | None = None,
         extra: Sequence[str] = (),
         hosts: Sequence[str] = (),
+        torch: str | None = "",
     ) -> IndexSettings:
-        """Raises ValueError for what can't be used, in one line that shows no credentials."""
+        """Raises ValueError for what can't be used, in one line that shows no credentials.
+
+        `torch` is None for PyTorch's own index where nobody has named any, "" for none.
+        """
         default, extras = _chosen(environ, index_url, extra)
+        if torch is None:  # who names indexes of their own has decided where packages come from
+            torch = TORCH if default == PYPI and not extras else ""
         bundle = next((environ[name] for name in CERTIFICATES if environ.get(name)), None)
         if bundle and not os.path.exists(bundle):
             raise ValueError(f"the certificates in {bundle} can't be read: there is no such file")
@@ -82,6 +91,7 @@ class IndexSettings:
             urls=tuple(_with_login(entry, environ) for entry in (default, *extras)),
             ca_bundle=bundle,
             proxies=Proxies.from_environment(environ),
+            torch=_with_login(torch, environ) if torch else None,
             hosts=tuple(host.lower() for host in hosts),
         )
 

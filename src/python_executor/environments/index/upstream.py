@@ -72,8 +72,10 @@ class Upstream:
     """The operator's indexes, as an HTTP client sees them. To be made in a running event loop."""
 
     def __init__(self, settings: IndexSettings) -> None:
-        self.indexes = tuple(str(URL(url).with_user(None)).rstrip("/") for url in settings.urls)
-        self._logins = tuple(_login(URL(url)) for url in settings.urls)
+        urls = (*settings.urls, *((settings.torch,) if settings.torch else ()))
+        self.indexes = tuple(str(URL(url).with_user(None)).rstrip("/") for url in urls)
+        self.general = range(len(settings.urls))  # the numbers of those that have packages of any name
+        self._logins = tuple(_login(URL(url)) for url in urls)
         self._proxies = settings.proxies
         self._own = _Own(settings)
         self._session = aiohttp.ClientSession(
@@ -146,7 +148,7 @@ class _Own:
     """Where the operator's settings lead, which may be anywhere: indexes and proxies, hosts that files come from."""
 
     def __init__(self, settings: IndexSettings) -> None:
-        ways = [*settings.urls, *filter(None, (settings.proxies.http, settings.proxies.https))]
+        ways = [*settings.urls, *filter(None, (settings.torch, settings.proxies.http, settings.proxies.https))]
         self._places = {((url.raw_host or "").lower(), url.port) for url in map(URL, ways)}
         self._hosts = {*settings.hosts, *(FILE_HOSTS[host] for host, _ in self._places if host in FILE_HOSTS)}
 

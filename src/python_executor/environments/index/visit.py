@@ -19,6 +19,7 @@ class Rules:
     wheels_only: bool
     allows: Callable[[str], bool]  # a normalized name
     download_max: int  # bytes of all files together
+    torch: bool  # whether PyTorch's packages come from the index that is theirs, and from no other
     tell: Callable[[str, int, int], None]  # file name, bytes so far of all files, bytes declared so far, 0: not known
 
 
@@ -30,6 +31,7 @@ class Visit:
     refused: set[str] = field(default_factory=set)  # by the operator's filter
     only_sources: set[str] = field(default_factory=set)  # no wheel of any version, where only wheels were wanted
     failure: str | None = None  # the last thing that went wrong, for the user: no credentials in it
+    torch_failure: str | None = None  # why no page of PyTorch's own index could be had
     no_index: bool = False  # an index could not be reached at all
     pages: dict[str, list[Files]] = field(default_factory=dict)  # by name of the package
     downloaded: int = 0  # bytes of files
