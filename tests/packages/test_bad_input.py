@@ -136,6 +136,10 @@ def test_a_source_distribution_is_refused_by_name_and_its_code_never_runs(api: A
     for name in ("only-source", "needs-source"):
         result = api.eval("1", requirements_txt=name)
         assert_refused(result, "only-source has no wheel, only source distributions", "(PACKAGE_BUILDS)")
+    offer(index, "once-source", "2.0")
+    offer_source(index, "once-source", {"setup.py": ""}, version="1.0")
+    result = api.eval("1", requirements_txt="once-source==1.0")
+    assert_refused(result, "once-source 1.0 has no wheel, only source distributions", "(PACKAGE_BUILDS): name another")
     digest = sha256(index.files["/files/only_source-1.0.tar.gz"])
     result = api.eval("1", requirements_txt=f"only-source==1.0 --hash=sha256:{digest}")
     assert_refused(result, "(PACKAGE_BUILDS)")

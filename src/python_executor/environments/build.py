@@ -54,6 +54,10 @@ LOCK_MAX = 4 << 20  # bytes
 STDERR_MAX = 64 << 10  # bytes of uv's explanation
 EXPLANATION_MAX = 2000  # characters
 CHUNK = 1 << 20
+NO_WHEEL = (
+    "has no wheel, only source distributions, whose builds run code: this server does not allow that (PACKAGE_BUILDS): "
+    "name another version or package, or ask its operator"
+)
 TORCH_FAILURE_KEPT = 300.0  # seconds that PyTorch's own index is not asked again, where it had no answer
 MEMORY_TO_WORK_MB = 1024  # beside what the files take
 RESOLVING_MB = 192  # of memory, where no source distribution has to be built for it
@@ -384,11 +388,13 @@ def explanation(run: Run, policy: BuildPolicy, index: str) -> str:
     if run.refusal is not None:
         return _sentence(run.refusal)
     known = [policy.filter.refusal(name) for name in sorted(visit.refused)]
-    known += [
-        f"{name} has no wheel, only source distributions, whose builds run code: this server does not allow that "
-        "(PACKAGE_BUILDS)"
-        for name in sorted(visit.only_sources)
+    only_sources = sorted(visit.only_sources) or [
+        f"{name} {version}"
+        for name, versions in sorted(visit.source_versions.items())
+        for version in sorted(versions)
+        if f"{name}=={version}" in uv.split()
     ]
+    known += [f"{what} {NO_WHEEL}" for what in only_sources]
     return _sentence(*known, visit.failure, uv or f"uv ended with exit code {exited.exit_code}")
 
 

@@ -45,6 +45,7 @@ class Page:
     url: str  # where it came from
     files: tuple[Listed, ...]  # by their numbers
     only_sources: bool  # there are files, but no wheel
+    source_versions: frozenset[str]  # versions, as they are written, that have none
 
 
 def rewritten(body: bytes, content_type: str, url: str, *, name: str, files_at: str, wheels_only: bool) -> Page:
@@ -56,7 +57,14 @@ def rewritten(body: bytes, content_type: str, url: str, *, name: str, files_at: 
     listed = tuple(Listed(entry["filename"], entry["url"], _size(entry)) for entry in kept)
     files = [_ours(entry, f"{files_at}{number}") for number, entry in enumerate(kept)]
     page = {"meta": {"api-version": "1.0"}, "name": name, "files": files}
-    return Page(json.dumps(page).encode(), url, listed, only_sources=bool(known) and not wheels)
+    without = {_source_version(e["filename"]) for e in known if not e["filename"].endswith(".whl")}
+    without -= {entry["filename"].split("-")[1] for entry in wheels}
+    only_sources = bool(known) and not wheels
+    return Page(json.dumps(page).encode(), url, listed, only_sources, frozenset(without))
+
+
+def _source_version(filename: str) -> str:
+    return filename.removesuffix(".tar.gz").removesuffix(".zip").rpartition("-")[2]
 
 
 def _ours(entry: dict[str, Any], place: str) -> dict[str, Any]:

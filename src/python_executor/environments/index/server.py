@@ -182,8 +182,10 @@ class IndexServer:
         page = await self._rewrite(body, answer, name, f"/{index}/files/{number}-")
         self._pages[index, number] = self._pages_of[index, name] = page
         self._visit.pages.setdefault(name, []).append(Files(index, page.url, page.files))
-        if page.only_sources and self._rules.wheels_only:
-            self._visit.only_sources.add(name)
+        if self._rules.wheels_only:
+            if page.only_sources:
+                self._visit.only_sources.add(name)
+            self._visit.source_versions[name] = page.source_versions
         return page
 
     def _note_absence(self, index: int, name: str) -> None:

@@ -30,6 +30,7 @@ class Visit:
     missing: set[str] = field(default_factory=set)  # no index has them
     refused: set[str] = field(default_factory=set)  # by the operator's filter
     only_sources: set[str] = field(default_factory=set)  # no wheel of any version, where only wheels were wanted
+    source_versions: dict[str, frozenset[str]] = field(default_factory=dict)  # likewise those without a wheel, by name
     failure: str | None = None  # the last thing that went wrong, for the user: no credentials in it
     torch_failure: str | None = None  # why no page of PyTorch's own index could be had
     no_index: bool = False  # an index could not be reached at all
