@@ -39,7 +39,7 @@ from .named import Definition, Definitions
 from .requirements import Requirements, read_requirements
 from .standard_library import without_standard_library
 from .wanted import says_something, wanted
-from .wishes import Wish, as_requirements, wishes_of
+from .wishes import Wish, as_requirements, wishes_of, without_extras
 
 ABSENCE_KEPT = 30.0  # seconds that a name which no index has is not asked for again, where an import named it
 ROUNDS_MAX = 5  # of leaving out what can't be had
@@ -225,9 +225,13 @@ class PackageEnvironments:
                 if failure.no_index:
                     self._no_index_until = self._now() + FAILURE_KEPT
                 lacking = names & failure.names
-                for name in lacking:
-                    put(self._absent, (interpreter.version, name), (self._now() + ABSENCE_KEPT, str(failure)))
                 lacking = lacking or {name for name in names if name in str(failure).split()}
+                if not failure.no_index and (fewer := without_extras(wishes, lacking)) is not None:
+                    wishes = fewer
+                    names &= {wish.name for wish in wishes if wish.name is not None}
+                    continue
+                for name in lacking & failure.names:
+                    put(self._absent, (interpreter.version, name), (self._now() + ABSENCE_KEPT, str(failure)))
                 if failure.no_index or not lacking:
                     raise
                 absent.update(dict.fromkeys(lacking, str(failure)))

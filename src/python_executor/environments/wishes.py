@@ -7,7 +7,7 @@ subprocess … pip install humanize  humanize                  as it stands ther
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from packaging.requirements import InvalidRequirement, Requirement
@@ -31,6 +31,7 @@ class Wish:
     requirement: str = ""  # "setuptools<82"
     is_needed: bool = True  # whether the code says that it can't do without
     module: str = ""  # dotted name of what the code imports, if it does
+    is_extra: bool = False  # no import says so, and the code may never get to it: it must not keep imports from theirs
 
     def hint(self, absent: Mapping[str, str]) -> str:
         """Return why it is not there, for code that failed to import something."""
@@ -53,6 +54,19 @@ def as_requirements(wishes: Iterable[Wish], names: Collection[str]) -> Requireme
     return read_requirements("\n".join(sorted(lines)), "the imports")
 
 
+def without_extras(wishes: Sequence[Wish], names: Collection[str]) -> list[Wish] | None:
+    """Return the wishes without the extras that stand in the way; None if none do.
+
+    `names` can't be had as things are. Where an import wants them, too, an extra's version of it may be why; where no
+    name is to blame, such a version of any import, or else any extra.
+    """
+    imported = {wish.name for wish in wishes if not wish.is_extra}
+    extras = {wish.name for wish in wishes if wish.is_extra}
+    blamed = imported.intersection(names) if names else extras & imported or extras
+    kept = [wish for wish in wishes if not (wish.is_extra and wish.name in blamed)]
+    return kept if len(kept) < len(wishes) else None
+
+
 def _imported(module: str, requirement: str | None, *, is_needed: bool) -> Wish:
     name = None if requirement is None else canonicalize_name(Requirement(requirement).name)
     return Wish(module, name, requirement or "", is_needed, module)
@@ -63,7 +77,7 @@ def _optional_needs(imports: Imports) -> Iterator[Wish]:
         for package in need.packages:
             name = canonicalize_name(Requirement(package).name)
             what = " and ".join(sign.strip('."=') for sign in need.signs)
-            yield Wish(f"what {need.library} needs for {what}" if what else need.library, name, package)
+            yield Wish(f"what {need.library} needs for {what}" if what else need.library, name, package, is_extra=True)
 
 
 def _pip_installs(installs: Iterable[str], interpreter: Interpreter) -> Iterator[Wish]:
@@ -75,4 +89,4 @@ def _pip_installs(installs: Iterable[str], interpreter: Interpreter) -> Iterator
             continue
         for one in wanted.requested:
             if not one.hashes:
-                yield Wish(f"what pip is to install ({one.name})", one.name, one.requirement)
+                yield Wish(f"what pip is to install ({one.name})", one.name, one.requirement, is_extra=True)

@@ -28,8 +28,8 @@ OLD = Interpreter("3.9.1", "/opt/python3.9/bin/python3.9", "/opt/python3.9")
 TEXT = "No solution found: Because all versions of pandas depend on numpy and evil depends on numpy==1.0, no"
 
 
-def importing(*names: str, python: str = "3.12") -> ExecutionSpec:
-    code = "".join(f"import {name}\n" for name in names).encode()
+def importing(*names: str, python: str = "3.12", pip: tuple[str, ...] = ()) -> ExecutionSpec:
+    code = "".join([*(f"import {name}\n" for name in names), *(f"pip {name}\n" for name in pip)]).encode()
     tree = FileTree((FileEntry("main.py", 0o644, 0, len(code)),), code)
     return ExecutionSpec(tree, "main.py", python, Limits(1, 64, 16, 1024), detects_imports=True)
 
@@ -39,6 +39,7 @@ class Desk:
 
     def __init__(self, directory: Path, deny: tuple[str, ...] = ()) -> None:
         self.time = 0.0
+        self.signs: tuple[str, ...] = ()  # that all code has
         self.asked: list[tuple[str, ...]] = []
         self.failures: dict[str, Exception] = {}
         self.cache = Cache(directory / "environments")
@@ -60,7 +61,9 @@ class Desk:
 
     async def read(self, tree: FileTree, _interpreter: Interpreter, _module: str) -> Imports:
         assert isinstance(tree.content, bytes)
-        return Imports(tuple(line.split()[1] for line in tree.content.decode().splitlines()))
+        lines = [line.split() for line in tree.content.decode().splitlines()]
+        imported, installed = (tuple(name for verb, name in lines if verb == word) for word in ("import", "pip"))
+        return Imports(imported, installs=installed, signs=self.signs)
 
     def origin(self, interpreter: Interpreter) -> dict[str, str]:
         return {"python": interpreter.version}
@@ -70,7 +73,7 @@ class Desk:
 
     async def build(self, requirements: Requirements, _interpreter: Interpreter, _tell: Any) -> Lease:
         self.asked.append(requirements.names)
-        for name in requirements.names:
+        for name in (*requirements.names, *requirements.lines):
             if name in self.failures:
                 raise self.failures[name]
         publish(self.cache, KEYS[0])
@@ -240,5 +243,25 @@ def test_what_is_too_large_is_not_tried_again_for_an_hour_and_the_others_are_had
         desk.time = 3000.0
         assert await desk.prepare(importing("six", "torch")) == (had, hints)
         assert desk.asked == [("six", "torch"), ("six",)]
+
+    asyncio.run(check())
+
+
+def test_what_no_import_asks_for_never_keeps_an_import_from_what_it_needs(tmp_path: Path) -> None:
+    async def check() -> None:
+        desk = Desk(tmp_path)
+        desk.failures["numpy==1.20"] = failure(text="there is no version of numpy==1.20")
+        assert await desk.prepare(importing("numpy", "six", pip=("numpy==1.20", "humanize"))) == (True, ())
+        assert desk.asked == [("humanize", "numpy", "six"), ("humanize", "numpy", "six")]
+        desk.failures["nowhere"] = failure("nowhere")
+        assert (await desk.prepare(importing("six", pip=("nowhere", "humanize"))))[0]
+        assert desk.asked[2:] == [("humanize", "nowhere", "six"), ("humanize", "six")]
+        desk.failures["pandas==0.1"] = failure("pandas")
+        assert await desk.prepare(importing("pandas", pip=("pandas==0.1", "humanize"))) == (True, ())
+        assert desk.asked[4:] == [("humanize", "pandas"), ("humanize", "pandas")]
+        desk.failures["numba"] = failure(text="there is no solution")
+        desk.signs = ('"numba"',)
+        assert await desk.prepare(importing("pandas")) == (True, ())
+        assert desk.asked[6:] == [("numba", "pandas"), ("pandas",)]
 
     asyncio.run(check())
