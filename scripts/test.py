@@ -150,6 +150,7 @@ GROUPS: dict[str, Callable[[], None]] = {
     "checks": checks,
     "unit": pytest(*TWO_AT_A_TIME, "tests/unit"),
     "sandbox": pytest(*TWO_FILES_AT_A_TIME, "tests/sandbox"),
+    "plain": pytest(*TWO_AT_A_TIME, "-m", "not long", "tests/plain"),
     "api": pytest(*TWO_FILES_AT_A_TIME, "tests/api"),
     "packages": pytest(*TWO_AT_A_TIME, "-m", "not long", "tests/packages"),
     "abuse": abuse,
@@ -171,6 +172,7 @@ LONG: dict[str, Callable[[], None]] = {  # need root
     "servers killed in a build": lambda: run(
         PYTHON, *PYTEST, "tests/packages/test_killing.py", env={"KILL_ROUNDS": "30"}
     ),
+    "programs, compared with plain Python": pytest(*TWO_AT_A_TIME, "-m", "long", "tests/plain"),
     "ordinary user, the rest": lambda: as_ordinary_user(WHAT_WORKS, *SETTLED_BEFORE),
     "containers, what takes long": lambda: in_containers("-m", "long", "tests/docker"),
     "containers, the API": lambda: in_containers("tests/api", *(f"tests/client/{name}" for name in sorted(LIVE))),

@@ -1,0 +1,5 @@
+import atexit
+
+for n in range(3):
+    atexit.register(print, n)
+atexit.unregister(len)

@@ -1,0 +1,11 @@
+# /// plain
+# normalize = ["addresses"]
+# ///
+class T:
+    def __del__(self):
+        import string
+
+        print(string.digits)
+
+
+t = T()

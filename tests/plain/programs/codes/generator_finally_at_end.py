@@ -1,0 +1,10 @@
+def g():
+    try:
+        yield 1
+    finally:
+        print("finally")
+
+
+it = g()
+next(it)
+print("main")

@@ -1,0 +1,5 @@
+import os
+import signal
+
+print("not flushed")
+os.kill(os.getpid(), signal.SIGKILL)

@@ -1,0 +1,5 @@
+# /// plain
+# sample = true
+# ///
+for i in range(20000):
+    print(i)

@@ -1,0 +1,2 @@
+for i in range(500):
+    print(i, flush=True)

@@ -1,0 +1,5 @@
+print(*range(10), sep=", ", end=".\n")
+print(*[[1, 2], [3]], sep="\n")
+print()
+print("", end="")
+print("a", "b", sep="")

@@ -1,0 +1,1 @@
+import signal, time; signal.alarm(1); time.sleep(5)

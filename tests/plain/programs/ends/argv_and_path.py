@@ -1,0 +1,1 @@
+import sys; print(sys.argv[0], sys.path[0], __file__)

@@ -1,0 +1,2 @@
+'''I am the docstring.'''
+print(__doc__)

@@ -1,0 +1,1 @@
+import sys, threading; t = threading.Thread(target=sys.exit); t.start(); t.join(); print('on')

@@ -1,0 +1,2 @@
+class O: f = open(1, 'w', closefd=False)
+O.f.write('x\n')

@@ -1,0 +1,3 @@
+import weakref
+class T: pass
+t = T(); r = weakref.ref(t, lambda _: print('gone'))

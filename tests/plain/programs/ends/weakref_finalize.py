@@ -1,0 +1,3 @@
+import weakref
+class T: pass
+t = T(); weakref.finalize(t, print, 'gone')

@@ -1,0 +1,4 @@
+import helper
+
+CONSTANT = 5
+print(helper.get())

@@ -1,0 +1,3 @@
+import main
+
+print("helper has", main.__name__)

@@ -1,0 +1,2 @@
+print("main runs as", __name__)
+import helper

@@ -1,0 +1,5 @@
+from . import VERSION
+
+
+def double(x):
+    return x * 2, VERSION

@@ -1,0 +1,7 @@
+import sys
+
+sys.path.append("src")
+import random
+import own
+
+print(hasattr(random, "WHO"), own.WHO)

@@ -1,0 +1,1 @@
+WHO = "mine in src"

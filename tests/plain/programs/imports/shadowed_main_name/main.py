@@ -1,0 +1,6 @@
+import string
+
+print(string.WHO)
+import collections
+
+print(collections.Counter("aab"))

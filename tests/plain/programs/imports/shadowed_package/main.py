@@ -1,0 +1,3 @@
+import email
+
+print(email.WHO)

@@ -1,0 +1,6 @@
+# /// plain
+# sample = true
+# ///
+import random
+
+print(random.choice([1]))

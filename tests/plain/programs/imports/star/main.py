@@ -1,0 +1,3 @@
+from helper import *
+
+print(a, "_b" in globals(), "c" in globals())

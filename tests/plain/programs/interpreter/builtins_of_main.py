@@ -1,0 +1,1 @@
+print(type(__builtins__), __builtins__.__name__)

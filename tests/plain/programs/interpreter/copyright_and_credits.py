@@ -1,0 +1,3 @@
+print(copyright)
+print(exit, quit)
+print(type(help))

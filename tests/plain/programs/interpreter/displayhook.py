@@ -1,0 +1,7 @@
+import sys
+
+sys.displayhook(5)
+sys.displayhook(None)
+import builtins
+
+print(builtins._)

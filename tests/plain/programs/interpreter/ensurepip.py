@@ -1,0 +1,3 @@
+import ensurepip
+
+print(type(ensurepip.version()).__name__)

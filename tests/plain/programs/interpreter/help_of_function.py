@@ -1,0 +1,5 @@
+def f(x: int) -> str:
+    """Turn x into text."""
+
+
+help(f)

@@ -1,0 +1,4 @@
+import platform
+import socket
+
+print(socket.gethostname(), platform.node(), socket.gethostbyname("localhost"))

@@ -1,0 +1,4 @@
+import itertools
+import tempfile
+
+print(next(itertools.count()), tempfile.gettempprefix(), tempfile.gettempdir())

@@ -1,0 +1,4 @@
+# /// plain
+# env = { PYTHONINSPECT = "" }
+# ///
+print("no prompt")

@@ -1,0 +1,1 @@
+print("__annotations__" in globals(), globals().get("__annotations__"))

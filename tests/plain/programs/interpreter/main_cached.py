@@ -1,0 +1,1 @@
+print(globals().get("__cached__", "missing"))

@@ -1,0 +1,4 @@
+# /// plain
+# env = { PYTHONMALLOC = "debug" }
+# ///
+print([1, 2, 3])

@@ -1,0 +1,3 @@
+import pydoc
+
+print(pydoc.render_doc(len, renderer=pydoc.plaintext))

@@ -1,0 +1,4 @@
+import subprocess
+import sys
+
+print(subprocess.run([sys.executable, "--version"], capture_output=True, text=True).stdout)

@@ -1,0 +1,6 @@
+# /// plain
+# argv = ["--name", "Zoë", "", "-x=1", "--"]
+# ///
+import sys
+
+print(sys.argv)

@@ -1,0 +1,6 @@
+# /// plain
+# sample = true
+# ///
+import sys
+
+print(sys.flags)

@@ -1,0 +1,7 @@
+# /// plain
+# argv = ["a", "b"]
+# python = ">=3.10"
+# ///
+import sys
+
+print(sys.orig_argv)

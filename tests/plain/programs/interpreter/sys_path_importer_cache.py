@@ -1,0 +1,3 @@
+import sys
+
+print("/work" in sys.path_importer_cache)

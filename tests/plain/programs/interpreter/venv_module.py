@@ -1,0 +1,4 @@
+import sys
+import venv
+
+print(venv.EnvBuilder, sys.prefix == sys.base_prefix)

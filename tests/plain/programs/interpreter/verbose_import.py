@@ -1,0 +1,4 @@
+# /// plain
+# env = { PYTHONPROFILEIMPORTTIME = "" }
+# ///
+print("quiet")

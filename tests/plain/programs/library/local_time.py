@@ -1,0 +1,3 @@
+import time
+
+print(time.tzname, time.timezone, time.strftime("%Y", time.gmtime(0)), time.localtime(0)[:5])

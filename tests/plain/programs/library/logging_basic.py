@@ -1,0 +1,5 @@
+import logging
+
+logging.warning("unconfigured %s", "warning")
+logging.info("not shown")
+logging.error("error")

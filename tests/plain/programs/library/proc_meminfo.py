@@ -1,0 +1,1 @@
+print(open("/proc/meminfo").readline().split()[0])

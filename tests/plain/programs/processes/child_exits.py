@@ -1,0 +1,20 @@
+import multiprocessing
+import sys
+
+
+def leave(code):
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    context = multiprocessing.get_context("fork")
+    for code in (None, 3):
+        process = context.Process(target=leave, args=(code,))
+        process.start()
+        process.join()
+        print(process.exitcode)
+    process = context.Process(target=print)
+    process.start()
+    process.kill()
+    process.join()
+    print(process.exitcode in (0, -9))

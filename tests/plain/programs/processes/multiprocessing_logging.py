@@ -1,0 +1,6 @@
+import logging
+import multiprocessing
+
+multiprocessing.log_to_stderr(logging.ERROR)
+logger = multiprocessing.get_logger()
+logger.error("said")

@@ -1,0 +1,6 @@
+# /// plain
+# normalize = ["addresses"]
+# ///
+import pickle
+
+pickle.dumps(lambda: 1)

@@ -1,0 +1,4 @@
+import subprocess
+import sys
+
+subprocess.run([sys.executable, "-c", "import sys; sys.exit(4)"], check=True)

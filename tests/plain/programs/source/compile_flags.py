@@ -1,0 +1,2 @@
+code = compile("print(f.__annotations__)", "m", "exec")
+from __future__ import annotations

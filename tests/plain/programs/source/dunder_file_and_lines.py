@@ -1,0 +1,4 @@
+print(__file__)
+import sys
+
+print(sys._getframe().f_lineno)

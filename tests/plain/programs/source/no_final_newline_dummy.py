@@ -1,0 +1,1 @@
+print("ends here"); x = 1

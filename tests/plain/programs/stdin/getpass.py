@@ -1,0 +1,6 @@
+# /// plain
+# stdin = "secret\n"
+# ///
+import getpass
+
+print(getpass.getpass())

@@ -1,0 +1,4 @@
+# /// plain
+# stdin = "q\n"
+# ///
+help(len)

@@ -1,0 +1,5 @@
+# /// plain
+# stdin = "one\n"
+# ///
+print(input())
+print(input("more? "))

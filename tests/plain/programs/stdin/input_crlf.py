@@ -1,0 +1,4 @@
+# /// plain
+# stdin = "a\r\nb\r\n"
+# ///
+print(repr(input()), repr(input()))

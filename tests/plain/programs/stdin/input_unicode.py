@@ -1,0 +1,5 @@
+# /// plain
+# stdin = "größe ✓ 🎈\n"
+# ///
+text = input("été? ")
+print(text, len(text))

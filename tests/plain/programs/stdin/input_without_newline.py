@@ -1,0 +1,4 @@
+# /// plain
+# stdin = "no newline"
+# ///
+print(repr(input()))

@@ -1,0 +1,5 @@
+import pdb
+
+x = 41
+pdb.set_trace()
+print(x)

@@ -1,0 +1,5 @@
+import sys
+
+sys.stdout.write("text ")
+sys.stdout.buffer.write(b"bytes ")
+sys.stdout.write("text\n")

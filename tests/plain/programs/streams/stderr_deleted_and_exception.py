@@ -1,0 +1,7 @@
+# /// plain
+# normalize = ["addresses"]
+# ///
+import sys
+
+del sys.stderr
+1 / 0

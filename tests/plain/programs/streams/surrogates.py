@@ -1,0 +1,5 @@
+# /// plain
+# sample = true
+# ///
+print("before")
+print("\udcff")

@@ -1,0 +1,3 @@
+import sys
+
+print(sys.stdout.write("é\n"), sys.stdout.buffer.write(b"abc\n"))

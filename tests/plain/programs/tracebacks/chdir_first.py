@@ -1,0 +1,6 @@
+import os
+
+os.mkdir("sub")
+os.chdir("sub")
+print(__file__)
+1 / 0

@@ -1,0 +1,8 @@
+import faulthandler
+
+
+def f():
+    faulthandler.dump_traceback(all_threads=False)
+
+
+f()

@@ -1,0 +1,8 @@
+import traceback
+
+
+def f():
+    return "".join(traceback.format_stack())
+
+
+print(f())

@@ -1,0 +1,6 @@
+import contextlib
+
+with contextlib.suppress(KeyError):
+    raise KeyError
+with open(__file__) as f:
+    raise ValueError(f.name)

@@ -1,0 +1,9 @@
+def f(*args):
+    raise TypeError("many")
+
+
+f(
+    1,
+    2,
+    3,
+)

@@ -1,0 +1,4 @@
+import math
+
+number = 3
+print(numbr)

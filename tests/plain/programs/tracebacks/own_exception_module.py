@@ -1,0 +1,3 @@
+import decimal
+
+raise decimal.InvalidOperation("from a module")

@@ -1,0 +1,8 @@
+# /// plain
+# sample = true
+# ///
+def f(n):
+    return f(n + 1)
+
+
+f(0)

@@ -1,0 +1,6 @@
+# /// plain
+# env = { PYTHONWARNINGS = "error" }
+# ///
+import warnings
+
+warnings.warn("becomes an error")
