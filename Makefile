@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := $(shell find src python/src -name '*.py' -o -name '*.tsv') pyproject.toml python/pyproject.toml
 
-.PHONY: help run stop test test-all test-packages check bench payers soak lock clean
+.PHONY: help run stop test test-all test-cpython test-packages check bench payers soak lock clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -24,6 +24,9 @@ test: $(VENV)/installed-for-tests ## checks, then both wheels tested as installe
 test-all: $(VENV)/installed-for-tests ## that and what takes longer: bombs, long fuzzing, each boundary switched off (root)
 	@$(BIN)/python scripts/test.py
 	@$(BIN)/python scripts/test.py --long
+
+test-cpython: $(VENV)/installed-for-tests ## CPython's own tests in sandboxes and plainly (root; an hour a version; ARGS="--python 3.12")
+	@$(BIN)/python scripts/cpython.py $(ARGS)
 
 test-packages: $(VENV)/installed-for-tests ## the twelve packages most asked for, installed from the registry and put to work
 	@$(BIN)/python scripts/packages.py

@@ -1,0 +1,2 @@
+﻿print('marked')
+1 / 0

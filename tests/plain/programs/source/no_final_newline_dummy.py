@@ -1,1 +1,0 @@
-print("ends here"); x = 1
