@@ -15,13 +15,15 @@ from tests.support.plain import Ending, PlainPython, plain_image
 from .serving import Served
 
 VERSIONS = ("3.9", "3.11", "3.13")
+SAMPLE = [program.name for program in programs() if program.sample]
 
 
 def cases() -> Iterator[object]:
-    """Every program on one image, the sample on the others, too."""
+    """Every program on one image, the sample on the others, too; a quarter of that does not take long."""
     for program in programs():
         for version in filter(program.runs_on, VERSIONS if program.sample else VERSIONS[1:2]):
-            marks = [] if program.sample and version == VERSIONS[1] else [pytest.mark.long]
+            is_first = program.name in SAMPLE[::4] and version == VERSIONS[1]
+            marks = [] if is_first else [pytest.mark.long]
             if reason := reason_to_differ(program, version, "container"):
                 marks.append(pytest.mark.xfail(reason=reason, strict=True))
             yield pytest.param(program, version, marks=marks, id=f"{program.name}-{version}")
