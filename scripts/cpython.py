@@ -1,6 +1,6 @@
 """Runs CPython's own test suite in sandboxes and plainly, and compares: `make test-cpython`.
 
-`python scripts/cpython.py [--python 3.12]... [--only PATTERN]... [--sample N] [--again] [--write]`, as root.
+`python scripts/cpython.py [--python 3.12]... [--only PATTERN]... [--sample N] [--again | --kept] [--write]`, as root.
 
 Each module of the suite is one run on either side, by the same program (`tests/cpython/outcomes.py`). What counts is
 what passes plainly: one that does not pass in a sandbox is a difference, and has to be one of those that
@@ -67,14 +67,15 @@ class Known:
     tests: tuple[str, ...]  # patterns of ids: test.MODULE.CLASS.TEST, test.MODULE:OTHER.ID
     python: str
     reason: str
+    says: str = ""  # what has to be in the words with which they fail
 
     def is_for(self, version: str) -> bool:
         """Return whether it is one of this version's."""
         return SpecifierSet(self.python).contains(version)
 
-    def has(self, test: str) -> bool:
-        """Return whether this test is one of them."""
-        return any(fnmatch.fnmatchcase(test, pattern) for pattern in self.tests)
+    def has(self, test: str, words: str) -> bool:
+        """Return whether a test that failed with these words is one of them."""
+        return self.says in words and any(fnmatch.fnmatchcase(test, pattern) for pattern in self.tests)
 
 
 @dataclass
@@ -91,7 +92,9 @@ class Compared:
 def known_differences() -> list[Known]:
     """What is listed."""
     listed = tomllib.loads(DIFFERENCES.read_text())["difference"]
-    return [Known(tuple(each["tests"]), each.get("python", ""), each["reason"]) for each in listed]
+    return [
+        Known(tuple(each["tests"]), each.get("python", ""), each["reason"], each.get("says", "")) for each in listed
+    ]
 
 
 class Sides:
@@ -234,8 +237,8 @@ def judge(compared: Compared, known: Sequence[Known]) -> tuple[Counter[str], lis
     reasons: Counter[str] = Counter()
     unlisted = []
     listed = [each for each in known if each.is_for(compared.version)]
-    for test in compared.differ:
-        reason = next((each.reason for each in listed if each.has(test)), None)
+    for test, (_, words) in compared.differ.items():
+        reason = next((each.reason for each in listed if each.has(test, words)), None)
         if reason is None:
             unlisted.append(test)
         else:
@@ -283,6 +286,7 @@ def main() -> int:
     parser.add_argument("--only", action="append", default=[], help="a pattern of modules: test_io, test_z*")
     parser.add_argument("--sample", type=int, default=0, help="about so many modules, spread over all")
     parser.add_argument("--again", action="store_true", help="run also what an earlier run has done")
+    parser.add_argument("--kept", action="store_true", help="only what earlier runs have done")
     parser.add_argument("--write", action="store_true", help=f"put the figures into {PAGE.relative_to(ROOT)}")
     options = parser.parse_args()
     start_as_usual()
@@ -291,6 +295,8 @@ def main() -> int:
     for interpreter in find_interpreters():
         if not options.python or interpreter.minor_version in options.python:
             modules = modules_of(interpreter, options.only, options.sample)
+            if options.kept:
+                modules = [each for each in modules if (KEPT / interpreter.minor_version / f"{each}.json").exists()]
             all_compared.append(asyncio.run(compare(interpreter, modules, again=options.again)))
     is_good = True
     for each in all_compared:
