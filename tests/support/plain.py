@@ -24,6 +24,7 @@ SECONDS = 60.0
 TIMEOUT = 124  # the exit code of a program whose time was over
 NAMESPACES = ("--mount", "--pid", "--fork", "--kill-child", "--uts", "--ipc", "--net")
 PASSWD = "root:x:0:0:root:/root:/usr/sbin/nologin\nsandbox:x:1000:1000:sandbox:/work:/bin/sh\n"
+HOSTS = "127.0.0.1 localhost sandbox\n::1 localhost\n"  # an engine brings it
 VARIABLES = {"PATH": "/python/bin:/usr/bin:/bin", "HOME": "/work", "LANG": "C.UTF-8"}
 IMAGE_VARIABLES = {
     **VARIABLES,
@@ -42,7 +43,7 @@ mount -t tmpfs -o mode=1777 shm "$root/dev/shm"
 mount --bind "$work" "$root/work"
 ulimit -n 1024
 exec 3>&2 2>/dev/null
-(exec setsid chroot --userspec=1000:1000 --groups= "$root" env -i -C /work "$@" 2>&3 3>&-) || exit $?
+(exec setsid chroot --userspec=1000:1000 --groups="$groups" "$root" env -i -C /work "$@" 2>&3 3>&-) || exit $?
 """  # the shell is PID 1 and ends as the program did; without stderr, for it would write "Terminated" there
 
 
@@ -64,6 +65,7 @@ class PlainPython:
     root: Path  # an empty directory, or what an image has
     mounts: str  # shell commands that fill `$root`
     variables: Mapping[str, str]
+    groups: str = ""  # beside its own
 
     def run(
         self,
@@ -76,7 +78,8 @@ class PlainPython:
     ) -> Ending:
         """`python ARGV...` in this directory, which gets the files that it makes; 124 where its time was over."""
         seen = {**self.variables, **(variables or {})}
-        script = f"root={shlex.quote(str(self.root))} work={shlex.quote(str(work))}\n{self.mounts}{_ENTER}"
+        places = f"root={shlex.quote(str(self.root))} work={shlex.quote(str(work))} groups={self.groups}\n"
+        script = f"{places}{self.mounts}{_ENTER}"
         command = ["unshare", *NAMESPACES, "sh", "-c", script, "plain"]
         command += [*(f"{name}={value}" for name, value in seen.items()), self.executable, *argv]
         process = subprocess.Popen(
@@ -121,10 +124,9 @@ def plain_image(image: Unpacked, version: str, directory: Path) -> PlainPython:
     root = directory / "root"
     root.mkdir()
     subprocess.run(["tar", "--extract", "--directory", root, "--file", tarball(image)], check=True)
-    passwd = directory / "passwd"
-    passwd.write_text(PASSWD)
-    lines = [_bind("/dev", "$root/dev"), _bind(passwd, "$root/etc/passwd")]
-    return PlainPython(version, "/usr/bin/python3", root, "\n".join(lines) + "\n", IMAGE_VARIABLES)
+    (root / "etc/hosts").write_text(HOSTS)
+    lines = [_bind("/dev", "$root/dev")]
+    return PlainPython(version, "/usr/bin/python3", root, "\n".join(lines) + "\n", IMAGE_VARIABLES, str(USER_ID))
 
 
 def _bind(source: str | Path, target: str) -> str:
