@@ -25,7 +25,7 @@ test-all: $(VENV)/installed-for-tests ## that and what takes longer: bombs, long
 	@$(BIN)/python scripts/test.py
 	@$(BIN)/python scripts/test.py --long
 
-test-cpython: $(VENV)/installed-for-tests ## CPython's own tests in sandboxes and plainly (root; an hour a version; ARGS="--python 3.12")
+test-cpython: $(VENV)/installed-for-tests ## CPython's own tests in sandboxes and plainly (root; half an hour a version; ARGS="--python 3.12")
 	@$(BIN)/python scripts/cpython.py $(ARGS)
 
 test-packages: $(VENV)/installed-for-tests ## the twelve packages most asked for, installed from the registry and put to work

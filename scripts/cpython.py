@@ -246,15 +246,16 @@ def judge(compared: Compared, known: Sequence[Known]) -> tuple[Counter[str], lis
     return reasons, unlisted
 
 
-def no_longer(compared: Compared, known: Sequence[Known]) -> list[str]:
-    """Return the listed patterns of modules that were run, by which no test differs any more."""
-    were_run = {module.partition(".")[0] for module in compared.modules}
+def no_longer(all_compared: Sequence[Compared], known: Sequence[Known]) -> list[str]:
+    """Return the listed patterns of modules that were run, by which no test differs any more on any version."""
+    were_run = {module.partition(".")[0] for each in all_compared for module in each.modules}
+    differ = {test for each in all_compared for test in each.differ}
     return [
         pattern
         for each in known
-        if each.is_for(compared.version)
+        if any(each.is_for(compared.version) for compared in all_compared)
         for pattern in each.tests
-        if re.split("[.:]", pattern)[1] in were_run and not fnmatch.filter(compared.differ, pattern)
+        if re.split("[.:]", pattern)[1] in were_run and not fnmatch.filter(differ, pattern)
     ]
 
 
@@ -307,9 +308,9 @@ def main() -> int:
             print(f"  {count:4} {reason}")
         for test in unlisted:
             print(f"  UNLISTED {test}: {' '.join(each.differ[test])}")
-        for pattern in no_longer(each, known):
-            print(f"  LISTED, BUT NONE DIFFERS {pattern}: take it out of {DIFFERENCES.relative_to(ROOT)}")
         is_good = is_good and not unlisted
+    for pattern in no_longer(all_compared, known):
+        print(f"LISTED, BUT NONE DIFFERS {pattern}: take it out of {DIFFERENCES.relative_to(ROOT)}")
     if options.write:
         write(figures(all_compared, known))
     return 0 if is_good else 1

@@ -1,5 +1,6 @@
 import multiprocessing
 import sys
+import time
 
 
 def leave(code):
@@ -13,8 +14,8 @@ if __name__ == "__main__":
         process.start()
         process.join()
         print(process.exitcode)
-    process = context.Process(target=print)
+    process = context.Process(target=time.sleep, args=(60,))
     process.start()
     process.kill()
     process.join()
-    print(process.exitcode in (0, -9))
+    print(process.exitcode)
