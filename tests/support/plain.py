@@ -80,7 +80,7 @@ class PlainPython:
         seen = {**self.variables, **(variables or {})}
         places = f"root={shlex.quote(str(self.root))} work={shlex.quote(str(work))} groups={self.groups}\n"
         script = f"{places}{self.mounts}{_ENTER}"
-        command = ["unshare", *NAMESPACES, "sh", "-c", script, "plain"]
+        command = ["env", "--default-signal", "unshare", *NAMESPACES, "sh", "-c", script, "plain"]
         command += [*(f"{name}={value}" for name, value in seen.items()), self.executable, *argv]
         process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True

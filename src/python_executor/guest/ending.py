@@ -63,7 +63,7 @@ class Beginning:
         return (
             _threads() == 0
             and _debug() == 0
-            and all(map(flushes, (sys.stdout, sys.stderr)))
+            and all(flushes(getattr(sys, name, None)) for name in ("stdout", "stderr"))
             and _usage(resource.RUSAGE_SELF).ru_maxrss - self.size < SMALL_KIB
             and not self._has_foreign_library()
             and not has_finalizers()

@@ -83,16 +83,21 @@ def run_main(
     said: List[bytes] = []
     sys.setrecursionlimit(sys.getrecursionlimit() + frames_above(sys._getframe()))
     code, is_interrupted = 0, False
+    left: Optional[SystemExit] = None  # to the interpreter, which has something to say of it
     try:
-        said.append(execute(path, main, eval_last_expr=eval_last_expr))
-    except SystemExit as exit_request:
-        code = exit_code_of(exit_request)
-    except BaseException as error:
-        code = 1
-        is_interrupted = isinstance(error, KeyboardInterrupt)
-        said.append(raised_frame(error, path))
-        show(error)
-    is_over = not is_interrupted and beginning.leaves_nothing(_current.slot())
+        try:
+            said.append(execute(path, main, eval_last_expr=eval_last_expr))
+        except SystemExit:
+            raise
+        except BaseException as error:
+            code, is_interrupted = 1, isinstance(error, KeyboardInterrupt)
+            said.append(raised_frame(error, path))
+            if hasattr(sys, "stderr"):
+                show(error)  # whose hook may exit as well
+    except SystemExit as request:
+        known, is_interrupted = exit_code_of(request), False
+        code, left = (0, request) if known is None else (known, None)
+    is_over = not is_interrupted and left is None and beginning.leaves_nothing(_current.slot())
     if is_over:
         said.append(frames.frame(frames.EXIT, bytes([code])))
     if _getpid() == own_pid:  # else user code forked, and this is not the process that we report on
@@ -102,7 +107,7 @@ def run_main(
     if is_interrupted:
         sys.excepthook = ignore  # it has been shown
         raise KeyboardInterrupt  # after its end the interpreter kills itself by SIGINT
-    raise SystemExit(code)  # to the interpreter, which ends; its status tells the rest
+    raise left or SystemExit(code)  # to the interpreter, which ends; its status tells the rest
 
 
 def ignore(*_: object) -> None:
@@ -126,11 +131,10 @@ def prepare_main(argv: List[str], path: str, directory: str) -> types.ModuleType
     if not getattr(sys.flags, "safe_path", False):
         sys.path.insert(0, directory)
     main = types.ModuleType("__main__")
-    main.__file__ = path
-    main.__loader__ = sys.modules["_frozen_importlib_external"].SourceFileLoader("__main__", path)
-    vars(main).update(__builtins__=builtins, __cached__=None)
     if sys.version_info < (3, 14):
         vars(main)["__annotations__"] = {}
+    main.__loader__ = sys.modules["_frozen_importlib_external"].SourceFileLoader("__main__", path)
+    vars(main).update(__builtins__=builtins, __file__=path, __cached__=None)
     sys.modules["__main__"] = main
     return main
 
@@ -156,13 +160,15 @@ def execute(path: str, main: types.ModuleType, *, eval_last_expr: bool) -> bytes
     return shown
 
 
-def exit_code_of(request: SystemExit) -> int:
-    """What `sys.exit(...)` comes to, as the interpreter sees it."""
+def exit_code_of(request: SystemExit) -> Optional[int]:
+    """What `sys.exit(...)` comes to; None where only the interpreter knows what to say of it."""
     code: object = request.code
     if code is None:
         return 0
-    if isinstance(code, int):
-        return code & 0xFF if -(2**63) <= code < 2**63 else 0xFF
+    if isinstance(code, int) and -(2**31) <= code < 2**31:
+        return code & 0xFF
+    if type(code) is not str:
+        return None
     try:
         sys.stderr.write(f"{code}\n")
     except BaseException:
@@ -177,13 +183,18 @@ def show(error: BaseException) -> None:
         trace = trace.tb_next
     error.__traceback__ = trace
     sys.last_type, sys.last_value, sys.last_traceback = type(error), error, trace
-    if sys.excepthook is sys.__excepthook__:
+    hook = getattr(sys, "excepthook", sys.__excepthook__)
+    if not hasattr(sys, "excepthook"):
+        sys.stderr.write("sys.excepthook is missing\n")
+    if hook is sys.__excepthook__:
         show_at_once(error)
         return
     frames_of_ours = _current.slot()
     try:
         frames_of_ours.value = None
-        _by_c(sys.excepthook, type(error), error, trace)()
+        (_by_c(hook, type(error), error, trace) if callable(hook) else hook)()
+    except SystemExit:
+        raise  # it is obeyed
     except BaseException as hook_error:
         hook_error.__traceback__ = hook_error.__traceback__ and hook_error.__traceback__.tb_next
         if hook_error.__context__ is error:

@@ -348,6 +348,14 @@ def harden(limits: dict[str, int], seccomp: kernel.SeccompProgram) -> None:
     seccomp.install()
 
 
+def take_signals() -> None:
+    """As a program finds them that a shell has started, whatever the server was told to ignore or block."""
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
+    for number in signal.valid_signals() - {signal.SIGPIPE, signal.SIGXFSZ}:  # which Python ignores
+        if signal.getsignal(number) == signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL if number != signal.SIGINT else signal.default_int_handler)
+
+
 def preload(control: socket.socket, names: list[str], *, is_lenient: bool) -> None:
     """Import these modules; where it is lenient, what there is of them."""
     for name in names:
@@ -417,6 +425,7 @@ def main() -> None:
     for stream in (1, 2):
         os.dup2(LOG_FD, stream)
     os.close(LOG_FD)
+    take_signals()
     config = json.loads(control.recv(frames.PACKET_MAX * 4))
     harden(config["rlimits"], kernel.SeccompProgram(base64.b64decode(config["seccomp"]["zygote"])))
     hooks = HeldBackHooks()
