@@ -260,17 +260,16 @@ def no_longer(all_compared: Sequence[Compared], known: Sequence[Known]) -> list[
 
 
 def figures(all_compared: Sequence[Compared], known: Sequence[Known]) -> str:
-    """The table and the reasons, for the page."""
+    """Return two tables for the page: what passes on each version, and how many tests differ for which reason."""
     lines = ["| Python | modules | pass plainly | of these in a sandbox | minutes |", "| --- | --- | --- | --- | --- |"]
-    total: Counter[str] = Counter()
     for each in all_compared:
-        total += judge(each, known)[0]
-        inside = each.passed - len(each.differ)
-        lines.append(
-            f"| {each.version} | {len(each.modules)} | {each.passed:,} | {inside:,} | {each.seconds / 60:.0f} |"
-        )
-    lines += ["", "| tests that differ | why |", "| --- | --- |"]
-    lines += [f"| {count} | {reason} |" for reason, count in total.most_common()]
+        numbers = (len(each.modules), each.passed, each.passed - len(each.differ), round(each.seconds / 60))
+        lines.append(" | ".join((f"| {each.version}", *(f"{number:,}" for number in numbers))) + " |")
+    reasons = [judge(each, known)[0] for each in all_compared]
+    lines += ["", " | ".join(("| tests that differ, and why", *(each.version for each in all_compared))) + " |"]
+    lines.append("| ---" * (len(reasons) + 1) + " |")
+    for reason, _ in sum(reasons, Counter[str]()).most_common():
+        lines.append(" | ".join((f"| {reason}", *(str(counts[reason]) for counts in reasons))) + " |")
     return "\n".join(lines) + "\n"
 
 
