@@ -1,4 +1,4 @@
-"""Hides our frames below a program's: plainly there are none.
+"""Hides our frames below a program's, and how deep they are: plainly there are none.
 
 The interpreter knows one frame as the current one, and each new frame is linked to it. Where that is taken away just
 before a program is called, the program's first frame is linked to nothing: no stack, warning or dump shows ours. It
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 WORD = 8
 CFRAME = {(3, 11): (56, 8), (3, 12): (56, 0)}  # of it in the thread's state, and of the current frame in it
 FIELDS = 12  # words at the beginning of the thread's state, among which it is else
+DEPTH = 32  # of how many levels there are, until 3.10
+LEVELS = {(3, 11): (32, 36), (3, 12): (32, 36), (3, 13): (44, 48)}  # of how many are left, and of their limit
+FEW = 100  # levels that ours may be
 F_FRAME = 3 * WORD  # of a frame object: what the interpreter itself calls a frame
 
 
@@ -33,6 +36,11 @@ class Nowhere:
         """See `Current.slot`."""
         return cls()
 
+    @staticmethod
+    def lift(_: int) -> bool:
+        """See `Current.lift`."""
+        return False
+
 
 class Current:
     """Where the main thread's current frame is kept."""
@@ -43,8 +51,9 @@ class Current:
             import ctypes
         except ImportError:
             return  # an interpreter without it
-        self._word = word = ctypes.c_void_p
-        state = ctypes.PYFUNCTYPE(word)(("PyThreadState_Get", ctypes.pythonapi))()
+        self._word, self._integer = ctypes.c_void_p, ctypes.c_int
+        word = self._word
+        self._state = state = ctypes.PYFUNCTYPE(word)(("PyThreadState_Get", ctypes.pythonapi))()
         own: Optional[int] = id(sys._getframe())
         version = sys.version_info[:2]
         if version >= (3, 11):
@@ -58,6 +67,24 @@ class Current:
         fields = (word * FIELDS).from_address(state)[:]  # by no function of Python, which would have a frame
         if fields.count(own) == 1:
             self._address = state + WORD * fields.index(own)
+
+    def lift(self, levels: int) -> bool:
+        """Have so many levels of recursion count no more; whether that was possible."""
+        if not self._address:
+            return False
+        integer = self._integer.from_address
+        version = sys.version_info[:2]
+        if version < (3, 11):
+            depth = integer(self._state + DEPTH)
+            if levels <= depth.value < FEW:
+                depth.value -= levels
+                return True
+        elif version in LEVELS:
+            left, limit = (integer(self._state + field) for field in LEVELS[version])
+            if limit.value == sys.getrecursionlimit() and 0 < limit.value - left.value < FEW:
+                left.value += levels
+                return True
+        return False
 
     def slot(self) -> Any:
         """Something whose `value` set to None hides all frames, from what the caller calls next."""

@@ -81,7 +81,9 @@ def run_main(
     beginning = ending.Beginning(ahead)
     main = prepare_main(argv, path, directory)
     said: List[bytes] = []
-    sys.setrecursionlimit(sys.getrecursionlimit() + frames_above(sys._getframe()))
+    levels = frames_above(sys._getframe())
+    if not _current.lift(levels):
+        sys.setrecursionlimit(sys.getrecursionlimit() + levels)
     code, is_interrupted = 0, False
     left: Optional[SystemExit] = None  # to the interpreter, which has something to say of it
     try:
