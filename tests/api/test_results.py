@@ -235,3 +235,11 @@ def test_usage_counts_what_was_used(api: Api) -> None:
     result = api.eval("x = b'x' * 50_000_000\nfor i in range(3_000_000): pass")
     assert result["usage"]["cpu_ms"] >= 10
     assert result["usage"]["memory_peak_bytes"] >= 50_000_000
+
+
+def test_who_asks_for_no_network_and_no_packages_is_told_how_to(api: Api) -> None:
+    result = api.eval("import socket; socket.create_connection(('192.0.2.1', 80))")
+    assert [word for word in result["warnings"] if "(--network)" in word]
+    result = api.eval("import no_such_package", detect_imports=False)
+    assert [word for word in result["warnings"] if "(--detect-imports)" in word]
+    assert api.eval("import sys; sys.exit('import no_such_package')", detect_imports=False)["warnings"] == []

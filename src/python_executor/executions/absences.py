@@ -15,6 +15,19 @@ _WITHOUT_ITS_NAME = {  # how procps says it
 }
 
 
+_UNREACHED = (b"Temporary failure in name resolution", b"Network is unreachable", b"Could not resolve host")
+
+
+def explain_network(stderr: bytes) -> str | None:
+    """Return a warning where code without a network has looked for one."""
+    if not any(words in stderr for words in _UNREACHED):
+        return None
+    return (
+        "the network is off, so nothing beyond localhost can be reached: a request gets it with "
+        "config.network_disabled false (--network), where the server allows that"
+    )
+
+
 def explain_absence(stderr: bytes) -> str | None:
     """Return a warning where code has looked for a file that tells of the whole machine."""
     path = next((found for line in stderr.splitlines() if (found := _looked_for(line))), None)

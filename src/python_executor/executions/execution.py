@@ -24,7 +24,7 @@ from ..model.events import Event, Exited, Preparing, Raised, Result, Stderr, Std
 from ..model.execution import Block, Blocks, Execution, Status
 from ..model.isolation import Isolation
 from ..model.spec import ExecutionSpec, Limits
-from .absences import TAIL_BYTES, explain_absence
+from .absences import TAIL_BYTES, explain_absence, explain_network
 from .spool import Keep, keep_in_memory
 
 
@@ -42,6 +42,10 @@ KILLED = Ending(Status.KILLED, Termination.KILLED, 137)
 SHUT_DOWN = Ending(Status.FAILED, Termination.LOST, 125, "the server was shut down before the execution had finished")
 BLOCK_BYTES = 256 * 1024  # of output that are kept as one object: large enough that freeing it gives memory back
 IMPORT_ERRORS = ("ModuleNotFoundError", "ImportError")
+NO_PACKAGES = (
+    "no packages were asked for: detect_imports (--detect-imports) installs what code imports, requirements_txt "
+    "(--requirements) what is listed there"
+)
 OUR_FAILURE = Ending(
     Status.FAILED, Termination.ERROR, 125, "the server failed to run this; it was not the code's doing: try again"
 )
@@ -148,6 +152,8 @@ class LiveExecution:
         self._owner = owner
         self._backend = backend
         self._request_warnings = spec.warnings
+        self._has_network = spec.network
+        self._may_have_packages = bool(spec.detects_imports or spec.environment or spec.image)
         self._created_at = created_at
         self._started_at: datetime | None = None
         self._python: str | None = None
@@ -264,12 +270,14 @@ class LiveExecution:
         warnings = self._request_warnings + self._package_warnings
         if self._raised is not None and self._raised.error_type in IMPORT_ERRORS:
             warnings += self._hints
+            if not (self._raised.error_type == "ImportError" or self._hints or self._may_have_packages):
+                warnings += (NO_PACKAGES,)
         result = self._result
         if result is not None and result.truncated:
             warnings += (f"the result was too long: only its first {len(result.text or '')} characters are shown",)
         elif result is not None and result.unshown:
             reason = " ".join(printable(result.unshown).split())
             warnings += (f"the result can't be shown, its repr() failed: {reason}",)
-        if absence := explain_absence(self._stderr.tail(TAIL_BYTES)):
-            warnings += (absence,)
-        return warnings
+        tail = self._stderr.tail(TAIL_BYTES)
+        network = None if self._has_network else explain_network(tail)
+        return warnings + tuple(sentence for sentence in (explain_absence(tail), network) if sentence)

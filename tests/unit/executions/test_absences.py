@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from python_executor.executions.absences import TAIL_BYTES, explain_absence
+from python_executor.executions.absences import TAIL_BYTES, explain_absence, explain_network
 
 
 @pytest.mark.parametrize(
@@ -48,3 +48,17 @@ def test_it_takes_no_time_whatever_code_has_written(piece: bytes) -> None:
     start = time.perf_counter()
     explain_absence((piece * TAIL_BYTES)[:TAIL_BYTES])
     assert time.perf_counter() - start < 0.05
+
+
+@pytest.mark.parametrize(
+    "stderr",
+    [
+        "socket.gaierror: [Errno -3] Temporary failure in name resolution",
+        "OSError: [Errno 101] Network is unreachable",
+        "curl: (6) Could not resolve host: example.org",
+    ],
+)
+def test_code_that_looks_for_a_network_is_told_that_it_is_off(stderr: str) -> None:
+    warning = explain_network(stderr.encode())
+    assert warning is not None and "network_disabled false (--network)" in warning and "\n" not in warning
+    assert explain_network(b"ConnectionRefusedError: [Errno 111] Connection refused") is None

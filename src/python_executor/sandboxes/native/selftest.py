@@ -32,7 +32,7 @@ ROOT = {"bin", "dev", "etc", "guest", "lib", "lib32", "lib64", "libx32", "proc",
         "store", "tmp", "usr", "var", "venv", "work"}  # fmt: skip
 DEVICES = {"fd", "full", "null", "ptmx", "pts", "random", "shm", "stderr", "stdin", "stdout", "urandom", "zero"}
 ENVIRONMENT = {"HOME", "LANG", "PATH", "VIRTUAL_ENV"}
-MOUNT_KINDS = {"tmpfs box", "tmpfs empty", "tmpfs sandbox", "overlay box", "proc proc"}
+MOUNT_KINDS = {"tmpfs box", "tmpfs packages", "tmpfs sandbox", "overlay box", "proc proc"}
 REFUSED = {"clone3": "ENOSYS", "socket AF_ALG": "EAFNOSUPPORT"}  # all other calls: EPERM
 
 
