@@ -32,9 +32,16 @@ class Packages(TypedDict):
     finds_requirements: bool
     detects_imports: bool
     environment: str
+    packages_advice: str
 
 
-NO_PACKAGES: Packages = {"requirements": "", "finds_requirements": False, "detects_imports": False, "environment": ""}
+NO_PACKAGES: Packages = {
+    "requirements": "", "finds_requirements": False, "detects_imports": False, "environment": "", "packages_advice": "",
+}  # fmt: skip
+PACKAGES_ADVICE = (
+    "no packages were asked for: detect_imports (--detect-imports) installs what code imports, requirements_txt "
+    "(--requirements) what is listed there"
+)
 
 
 class SpecBuilder:
@@ -119,6 +126,9 @@ class SpecBuilder:
             "finds_requirements": is_open,
             "detects_imports": is_open and detects and self._settings.auto_detect_imports,
             "environment": request.environment,
+            "packages_advice": PACKAGES_ADVICE
+            if is_open and not detects and self._settings.auto_detect_imports
+            else "",
         }
 
     def _limits(self, config: Config) -> Limits:

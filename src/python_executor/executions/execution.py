@@ -42,10 +42,6 @@ KILLED = Ending(Status.KILLED, Termination.KILLED, 137)
 SHUT_DOWN = Ending(Status.FAILED, Termination.LOST, 125, "the server was shut down before the execution had finished")
 BLOCK_BYTES = 256 * 1024  # of output that are kept as one object: large enough that freeing it gives memory back
 IMPORT_ERRORS = ("ModuleNotFoundError", "ImportError")
-NO_PACKAGES = (
-    "no packages were asked for: detect_imports (--detect-imports) installs what code imports, requirements_txt "
-    "(--requirements) what is listed there"
-)
 OUR_FAILURE = Ending(
     Status.FAILED, Termination.ERROR, 125, "the server failed to run this; it was not the code's doing: try again"
 )
@@ -153,7 +149,7 @@ class LiveExecution:
         self._backend = backend
         self._request_warnings = spec.warnings
         self._has_network = spec.network
-        self._may_have_packages = bool(spec.detects_imports or spec.environment or spec.image)
+        self._packages_advice = spec.packages_advice
         self._created_at = created_at
         self._started_at: datetime | None = None
         self._python: str | None = None
@@ -270,8 +266,8 @@ class LiveExecution:
         warnings = self._request_warnings + self._package_warnings
         if self._raised is not None and self._raised.error_type in IMPORT_ERRORS:
             warnings += self._hints
-            if not (self._raised.error_type == "ImportError" or self._hints or self._may_have_packages):
-                warnings += (NO_PACKAGES,)
+            if self._raised.error_type == "ModuleNotFoundError" and self._packages_advice and self._environment is None:
+                warnings += (self._packages_advice,)
         result = self._result
         if result is not None and result.truncated:
             warnings += (f"the result was too long: only its first {len(result.text or '')} characters are shown",)

@@ -129,6 +129,7 @@ class ExecutionSpec:
     finds_requirements: bool = False  # whether its files may say what packages it needs
     detects_imports: bool = False  # whether what it imports is to be had, where nothing else says what it needs
     environment: str = ""  # name of the operator's, which has its packages
+    packages_advice: str = ""  # for code that misses a module, where no packages were asked for
     image: str = ""  # reference of the image that it runs in; "": on an interpreter of this machine
     runtime: str = ""  # of the container engine, by name; "": its default
     warnings: tuple[str, ...] = ()  # what the caller should know about the request, shown in the result
