@@ -6,6 +6,7 @@ import json
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -87,7 +88,8 @@ class Loopback:
         self._http.shutdown()
         self._thread.join()
         for connection in list(self._connections):  # urllib3 closes its own only when they are garbage
-            connection.shutdown(socket.SHUT_RDWR)
+            with suppress(OSError):  # its thread has just closed it
+                connection.shutdown(socket.SHUT_RDWR)
         self._http.server_close()
 
     def _answer(self, asked: Asked) -> Answer:
