@@ -18,7 +18,7 @@ from tests.support.server import ServerProcess
 from .conftest import EXAMPLES, Cli
 
 MODULES = {"demo.py": "value = 41\n", "broken.py": "1 / 0\n"}
-LOOK = "import sys; loaded = 'demo' in sys.modules; import demo; (demo.value, loaded)"
+LOOK = "import sys; loaded = sys.meta_path[-1].ahead.is_waiting('demo'); import demo; (demo.value, loaded)"
 LINE = re.compile(r"\w+ (env_[0-9a-f]{32}) 1 package \d\.\d MiB\n")
 
 
