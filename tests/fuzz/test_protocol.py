@@ -35,6 +35,7 @@ from python_executor.model.spec import (
     SymlinkEntry,
 )
 from python_executor.sandboxes.native.box import Box
+from python_executor.sandboxes.native.feed import Feed
 from python_executor.sandboxes.native.identities import Identities
 from python_executor.sandboxes.native.pipes import Pipes
 from python_executor.sandboxes.native.sandbox import NativeSandbox
@@ -238,9 +239,16 @@ def specs(draw: st.DrawFn, longest: int = 300_000) -> Parts:
     return Parts(spec, Bytes(content), draw(st.booleans()))
 
 
-async def _send(sandbox: NativeSandbox, spec: ExecutionSpec) -> None:
-    if unsent := sandbox._send_at_once(spec, sandbox._message(spec)):
-        await sandbox._send(unsent)
+async def _send(sandbox: NativeSandbox, spec: ExecutionSpec) -> Feed | None:
+    feed = Feed(spec.stdin) if spec.stdin else None
+    await sandbox._send(spec, None, feed)
+    return feed
+
+
+def _read_all(fd: int) -> bytes:
+    """Standard input, to its end."""
+    with os.fdopen(fd, "rb", closefd=False) as file:
+        return file.read()
 
 
 def _everything(content: Any, length: int) -> bytes:
@@ -256,8 +264,13 @@ def test_a_spec_arrives_as_it_was_sent_whatever_its_content_is_and_however_it_is
 ) -> None:
     async def pass_on(sandbox: NativeSandbox, spec: ExecutionSpec, control: Dribble) -> tuple[dict[str, Any], Any]:
         receiving = loop.run_in_executor(None, guest["intake"].receive, guest["intake"].Control(control))
-        await asyncio.wait_for(asyncio.gather(_send(sandbox, spec), receiving), SECONDS)
-        return receiving.result()
+        feed, _ = await asyncio.wait_for(asyncio.gather(_send(sandbox, spec), receiving), SECONDS)
+        received, content = receiving.result()
+        stdin = await asyncio.to_thread(_read_all, content.stdin) if spec.stdin else b""
+        if feed is not None:
+            feed.close()
+        assert stdin == spec.stdin
+        return received, content
 
     @bounded(120)
     @given(specs(), sizes)
@@ -267,14 +280,13 @@ def test_a_spec_arrives_as_it_was_sent_whatever_its_content_is_and_however_it_is
             try:
                 assert received == marshal.loads(sandbox._message(spec)[frames.SPEC_LENGTH.size :])
                 _check_meaning(received, spec)
-                assert content.stdin() == spec.stdin
                 assert _everything(content, len(parts.content)) == parts.content
-                assert len(control.came) == parts.as_file
+                assert len(control.came) == parts.as_file + bool(spec.stdin)
                 control.setblocking(False)
                 with pytest.raises(BlockingIOError):
                     control.recv(1)  # nothing is left over
             finally:
-                content.close()
+                control.close_what_came()
 
     check()
 
@@ -323,8 +335,10 @@ def test_a_spec_that_is_cut_ends_the_guest_and_nothing_else(
 def _sent(loop: asyncio.AbstractEventLoop, parts: Parts, stack: ExitStack) -> tuple[bytes, list[int]]:
     """All bytes of a small spec, and the descriptor that comes with the first."""
     with parts.finished() as spec, _a_sandbox(loop) as (sandbox, pipes):
-        loop.run_until_complete(_send(sandbox, spec))
-        data, fds, _, _ = socket.recv_fds(pipes._guest_control, 1 << 20, 1)
+        feed = loop.run_until_complete(_send(sandbox, spec))
+        if feed is not None:
+            feed.close()
+        data, fds, _, _ = socket.recv_fds(pipes._guest_control, 1 << 20, 2)
         for fd in fds:
             stack.callback(os.close, fd)
         pipes.control.shutdown(socket.SHUT_WR)
@@ -499,7 +513,7 @@ def test_any_exit_status_of_the_zygote_is_told_as_one_that_a_shell_could_see(loo
             sandbox._started = started
             sandbox.user_process_ended(status, Usage())
             try:
-                exited = sandbox._classify()
+                exited = sandbox._classify(Limits(1, 1, 1, 1))
             except BackendError:
                 return  # ours, and said so
             assert 0 <= exited.exit_code <= 255
