@@ -45,7 +45,7 @@ FILES = [
     ),
     telling("looks for the devices that the machine has", "found = [path for path in ('/sys/block', '/sys/class/net', '/sys/bus') if os.path.exists(path)]"),
     telling("finds the packages that the operator has installed", "import importlib.metadata\nfound = [each.name for each in importlib.metadata.distributions()]"),
-    telling("imports a package that the operator has installed", "import importlib.util\nfound = [name for name in ('pip', 'setuptools') if importlib.util.find_spec(name)]"),
+    telling("imports a package that the operator has installed", "import importlib.util\nfound = [name for name in ('pip', 'setuptools') if (spec := importlib.util.find_spec(name)) and spec.submodule_search_locations]"),  # a package: our stand-in for pip is a module
     telling("reads the machine's devices out of its mounts", f"""{READER}
 found = [line for name in ("mountinfo", "mounts", "mountstats") for line in text("/proc/self/" + name).splitlines()
          if any(word in line for word in ("/dev/vd", "/dev/sd", "/dev/nvme", "/dev/mapper", "/dev/root", "ext4", "xfs", "btrfs"))]"""),

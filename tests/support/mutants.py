@@ -28,6 +28,7 @@ class Mutation:
 
 
 ENTRY, ZYGOTE, BOX, INTAKE = "guest/entry.py", "guest/zygote.py", "guest/box.py", "guest/intake.py"
+CONCEAL = "guest/conceal.py"
 NATIVE_BOX, PLAN, CGROUPS = "sandboxes/native/box.py", "sandboxes/native/plan.py", "sandboxes/native/cgroups.py"
 SECCOMP, NETWORK = "sandboxes/native/seccomp.py", "sandboxes/native/network.py"
 SANDBOX, BACKEND, REPORT = "sandboxes/native/sandbox.py", "sandboxes/native/backend.py", "sandboxes/report.py"
@@ -126,7 +127,7 @@ MUTATIONS: dict[str, Mutation] = {
           '    if plan["ldconfig"]:\n'),
          (ENTRY, '    kernel.mount("devpts", "/dev/pts", "devpts", hidden, "newinstance,ptmxmode=0666,mode=620,max=64")\n', "")),
     ),
-    "reseeding": Mutation("", ((ZYGOTE, "                sys.modules[name].seed()\n", "                pass\n"),)),
+    "reseeding": Mutation("", ((ZYGOTE, "                modules[name].seed()\n", "                pass\n"),)),
     "ipc-namespace": Mutation("", ((ENTRY, " | kernel.CLONE_NEWIPC", ""),)),
     "ipc-of-the-host": Mutation(
         "ipc-namespace",
@@ -182,7 +183,8 @@ MUTATIONS: dict[str, Mutation] = {
     "descriptors": Mutation("descriptors", ((ENTRY, "    kernel.close_from(REPORT_FD + 3)\n", ""),)),
     "control-socket": Mutation("descriptors", ((INTAKE, "    control.close()\n", ""),)),
     "frames": Mutation(
-        "", ((ZYGOTE, "                return Job(uid, file_system, fds)", "                entry.enter(self.boundaries, uid, file_system, fds, RECORD)"),)
+        "", ((ZYGOTE, "                return Job(uid, file_system, fds)", "                entry.enter(self.boundaries, uid, file_system, fds, None)"),
+             (CONCEAL, "        if not self._address:\n            return Nowhere()\n", "        return Nowhere()\n"))
     ),
     "memory-merging": Mutation("", ((SECCOMP, '        "madvise": _refuse(2, _MADV_MERGEABLE),\n        "prctl": _refuse(0, _PR_SET_MEMORY_MERGE, _PR_SET_SECCOMP),\n',
                                      '        "madvise": ALLOW,\n        "prctl": ALLOW,\n'),)),
