@@ -699,6 +699,14 @@ SEARCHED = {
     "a path of one's own": "import sys; sys.path.insert(0, 'src'); import random; print(random.WHO, random.__file__)",
     "for a module of the library": "import sys; sys.path.insert(0, 'src'); import tempfile; print(tempfile._Random)",
     "after an import": "import tempfile, sys; sys.path.insert(0, 'src'); import random; print(random.randint(3, 3))",
+    "an archive in the path": "import zipfile, sys\nwith zipfile.ZipFile('mods', 'w') as z: z.writestr('random.py', 'WHO = 2')\n"
+    "sys.path.insert(0, 'mods'); import random; print(random.WHO)\nimport tempfile",
+    "a finder of one's own": "import importlib.machinery, importlib.util, sys\nclass Mine:\n"
+    "    def find_spec(name, path, target=None):\n"
+    "        if name == 'random': return importlib.util.spec_from_file_location(name, 'src/random.py')\n"
+    "sys.meta_path.insert(0, Mine); import tempfile; print(tempfile._Random)",
+    "entries that are no text": "import sys; sys.path[:0] = [None, 7]; import random; print(random.randint(3, 3))",
+    "no finder at all": "import sys; sys.meta_path.clear()\ntry: import random\nexcept ImportError as e: print(e)",
     "written by the program": "open('json.py', 'w').write('WHO = 1'); import importlib; importlib.invalidate_caches();"
     "import json; print(json.WHO)",
     "at the end of the path": "import sys; sys.path.append('src'); import random; print(random.randint(3, 3))",
@@ -734,6 +742,7 @@ def test_imports_find_what_they_find_plainly(run: Run, tmp_path: Path, interpret
 LOOKING = {
     "the stack": "import sys, inspect, traceback; print(sys._getframe().f_back, len(inspect.stack()));"
     "traceback.print_stack(); print(len(traceback.extract_stack()), sys._current_frames().keys().__len__())",
+    "modules of ours": "import sys; print([name for name in ('ctypes', 'runner', 'frames', 'ahead') if name in sys.modules])",
     "a warning for the caller": "import warnings; warnings.warn('x', stacklevel=2); warnings.warn('y', stacklevel=9)",
     "a dump": "import faulthandler, sys; faulthandler.dump_traceback(all_threads=False)",
     "in a function": "import inspect\ndef f(): print(len(inspect.stack()), inspect.currentframe().f_back.f_back)\nf()",

@@ -16,7 +16,7 @@ from _frozen_importlib_external import ExtensionFileLoader, PathFinder, SourceFi
 TYPE_CHECKING = False  # without `typing`: what is imported here takes time in each box
 if TYPE_CHECKING:
     import types
-    from typing import Any, Collection, Dict, Iterator, Optional, Sequence, Set
+    from typing import Any, Collection, Dict, Iterator, List, Optional, Sequence, Set
 
 # What libraries written in C read where nobody sees it, when they are loaded.
 READ_IN_C = ("OPENBLAS_", "GOTO_", "OMP_", "KMP_", "MKL_", "BLIS_", "VECLIB_", "NUMEXPR_", "NPY_")
@@ -76,7 +76,8 @@ def _parents(name: str) -> Iterator[str]:
 class Ahead:
     """All modules that are imported by now beyond what a program starts with."""
 
-    def __init__(self, record: Record) -> None:
+    def __init__(self, record: Record, counted: int = 0) -> None:
+        self.counted = counted  # processors that libraries have found, which never look again; 0: nothing looked
         self._path = list(sys.path)
         self._variables = record.variables
         self.modules = {name: sys.modules[name] for name in sys.modules.keys() - record.plain}
@@ -90,6 +91,15 @@ class Ahead:
             del sys.modules[name]
         Finder.ahead = self
         sys.meta_path[sys.meta_path.index(PathFinder)] = Finder
+        self._take_finders()
+
+    def settle_in(self) -> None:
+        """An environment has been activated: what its `.pth` files have added is not the program's."""
+        self._take_finders()
+        self._waiting.pop("sysconfig", None)  # it would go on with the other prefix
+
+    def _take_finders(self) -> None:
+        self._finders = _finders()
 
     def is_waiting(self, name: str) -> bool:
         """Whether it has been imported and not been given."""
@@ -117,13 +127,11 @@ class Ahead:
                 sys.modules[each] = self.modules[each]
         return self.modules[name]
 
-    def forget(self, name: str) -> None:
-        """Have it imported anew, and what has imported it."""
-        self._waiting.pop(name, None)
-
-    def reads(self, variables: Collection[str]) -> bool:
-        """Whether any of these was, or may have been, looked at when modules were imported."""
-        return bool(self.modules) and any(each in self._variables or each.startswith(READ_IN_C) for each in variables)
+    def has_looked_at(self, variables: Collection[str]) -> bool:
+        """Whether any of these, or the number of processors, was looked at and is another one now."""
+        if self.counted and self.counted != len(os.sched_getaffinity(0)):
+            return True
+        return any(each in self._variables or each.startswith(READ_IN_C) for each in variables)
 
     def _needed(self, name: str) -> Set[str]:
         found, left = {name}, [name]
@@ -135,24 +143,32 @@ class Ahead:
 
     def _is_hidden(self, names: Set[str]) -> bool:
         """Whether plainly one of these would be another module: it has been imported, or would be found earlier."""
+        if _finders() != self._finders:
+            return True  # some of the program's own, which may find anything
         for name in names - self._waiting.keys():
             if sys.modules.get(name) is not self.modules[name]:
                 return True
-        return any(not names.isdisjoint(found) for found in self._found_earlier())  # names of packages are among them
-
-    def _found_earlier(self) -> Iterator[Set[str]]:
-        """Names of modules in each directory that the program has put before ours."""
         ours = [index for index, entry in enumerate(sys.path) if entry in self._path]
-        for entry in sys.path[: ours[-1] if ours else 0]:
-            if entry not in self._path:
-                yield _names_in(entry)
+        earlier = [entry for entry in sys.path[: ours[-1] if ours else 0] if entry not in self._path]
+        return any(_may_have(entry, names) for entry in earlier)
 
 
-def _names_in(entry: str) -> Set[str]:
+def _finders() -> List[Any]:
+    """All that find something before what waits is found, and what they look into."""
+    before = sys.meta_path[: sys.meta_path.index(Finder)] if Finder in sys.meta_path else []
+    return [*before, *sys.path_hooks]
+
+
+def _may_have(entry: object, names: Set[str]) -> bool:
+    """Whether an entry of a path may have one of these modules; the names of their packages are among them."""
+    if not isinstance(entry, str):
+        return False  # nobody looks there
     try:
-        return {name.partition(".")[0] for name in _listdir(entry or ".")}
+        return not names.isdisjoint(name.partition(".")[0] for name in _listdir(entry or "."))
+    except NotADirectoryError:
+        return True  # an archive, perhaps
     except OSError:
-        return set()
+        return False
 
 
 def _place(name: str) -> Optional[str]:

@@ -26,6 +26,12 @@ F_FRAME = 3 * WORD  # of a frame object: what the interpreter itself calls a fra
 __all__ = ["Current", "Nowhere", "by_c"]  # the last calls from C: since 3.11 a call by Python links the frames itself
 
 
+def is_known() -> bool:
+    """Whether this is an interpreter that looks as described here."""
+    is_usual = sys.maxsize > 2**32 and "t" not in sys.abiflags and not hasattr(sys, "gettotalrefcount")
+    return sys.implementation.name == "cpython" and is_usual
+
+
 class Nowhere:
     """Where the current frame can't be found."""
 
@@ -47,6 +53,8 @@ class Current:
 
     def __init__(self) -> None:
         self._address, self._within = 0, -1
+        if not is_known():
+            return
         try:
             import ctypes
         except ImportError:

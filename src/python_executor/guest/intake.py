@@ -30,7 +30,6 @@ START_VARIABLES = ("PYTHON", "LD_", "LC_", "LANG", "MALLOC_", "GLIBC_TUNABLES")
 COPY_CHUNK = 1 << 20
 RECEIVE_SIZE = 1 << 16
 TWO_DESCRIPTORS = 24  # bytes of ancillary data: CMSG_LEN(8)
-counted = 0  # processors that libraries imported ahead have found, which never look again; 0: nothing looked
 
 
 def serve(control: Control, report: int, imported: Optional[Ahead]) -> NoReturn:
@@ -45,7 +44,7 @@ def serve(control: Control, report: int, imported: Optional[Ahead]) -> NoReturn:
     if spec["environment"]:
         environment.activate()
         if imported:
-            imported.forget("sysconfig")  # it would go on with the other prefix
+            imported.settle_in()
     if spec["env"]:
         os.environ.update(spec["env"])
         time.tzset()
@@ -242,8 +241,6 @@ def become(uid: int) -> None:
 
 def needs_fresh_interpreter(variables: Dict[str, str], imported: Optional[Ahead]) -> bool:
     """Whether only an interpreter that starts now would behave as `python main.py`: they are read by then."""
-    if counted and counted != len(os.sched_getaffinity(0)):
+    if imported is not None and imported.has_looked_at(variables):
         return True
-    if not variables:
-        return False
-    return any(name.startswith(START_VARIABLES) for name in variables) or bool(imported and imported.reads(variables))
+    return any(name.startswith(START_VARIABLES) for name in variables)

@@ -277,7 +277,6 @@ def run_fresh() -> NoReturn:
     forget_modules(PLAIN_MODULES)
     flag, report, *argv = sys.argv[1:]
     os.set_inheritable(int(report), False)
-    settle()
     run_main(argv, directory_of(argv[0]), int(report), eval_last_expr=flag == "eval")
 
 

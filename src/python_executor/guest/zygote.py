@@ -428,17 +428,17 @@ def main() -> None:
     take_signals()
     config = json.loads(control.recv(frames.PACKET_MAX * 4))
     harden(config["rlimits"], kernel.SeccompProgram(base64.b64decode(config["seccomp"]["zygote"])))
-    hooks = HeldBackHooks()
+    hooks, counted = HeldBackHooks(), 0
     with hooks:
         preload(control, config["preload"], is_lenient=True)
         if config["environment"] is not None:
             with Scratch():
                 environment.activate()
-                intake.counted = preload_counting(control, config["environment"], config["processors"])
+                counted = preload_counting(control, config["environment"], config["processors"])
     runner.warm_up()
     runner.settle()
     RECORD.stop()
-    imported = ahead.Ahead(RECORD)
+    imported = ahead.Ahead(RECORD, counted)
     imported.hide()
     zygote = Zygote(control, config)
     del config

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import struct
 from collections.abc import Sequence
 
 import pytest
 
 from python_executor.environments.index.pages import Files, Listed
+from python_executor.environments.index.wheels import FILE, FILES_MAX, _unpacked
 from python_executor.environments.locks import Lock, LockedPackage
 from python_executor.environments.sizes import Choice, check_sizes, choices_of
 from python_executor.model.spec import Interpreter
@@ -72,3 +74,16 @@ def test_wheels_are_looked_into_where_that_may_decide_and_no_longer_than_it_does
     assert checked(100, None, one=[40], two=[30])[0] is None
     assert checked(1000, 5000, one=[40], two=[30]) == (None, [])  # a usual environment costs no look
     assert checked(100, 5000, one=[40, 41]) == (None, [])  # which of them it is is not known
+
+
+def test_a_table_of_contents_with_too_many_files_is_not_read() -> None:
+    few, many = (_table(count) for count in (FILES_MAX, FILES_MAX + 1))
+    assert _unpacked(few) == FILES_MAX
+    assert _unpacked(many) is None
+
+
+def _table(count: int) -> bytes:
+    """The end of a wheel with so many files of one byte."""
+    file = FILE + struct.pack("<4B4HL2L5H2L", 20, 3, 20, 0, 0, 0, 0, 0, 0, 0, 1, 1, 0, 0, 0, 0, 0, 0) + b"a"
+    shown = min(count, 0xFFFF)
+    return file * count + struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, shown, shown, len(file) * count, 0, 0)

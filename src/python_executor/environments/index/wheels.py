@@ -11,6 +11,8 @@ from .visit import Unavailable
 
 TAILS = (256 << 10, 4 << 20)  # bytes that are looked at; the second where the table does not fit in the first
 COUNTED_MAX = 1 << 40  # bytes of one wheel: a hostile one may say anything
+FILES_MAX = 40_000  # in one wheel, PyTorch's has some 13,000: each is an object while they are counted
+FILE = b"PK\x01\x02"  # how the table says that another file follows
 
 
 async def unpacked_bytes(upstream: Upstream, index: int, url: str) -> int | None:
@@ -43,6 +45,8 @@ async def _tail(upstream: Upstream, index: int, url: str, length: int) -> bytes 
 
 
 def _unpacked(tail: bytes) -> int | None:
+    if tail.count(FILE) > FILES_MAX:
+        return None
     try:
         with zipfile.ZipFile(io.BytesIO(tail)) as archive:
             return min(sum(file.file_size for file in archive.infolist()), COUNTED_MAX)
