@@ -262,7 +262,7 @@ def test_pip_lists_what_is_there_and_has_nothing_left_to_install(api: Api, index
 
 def test_pip_says_what_to_do_where_there_are_no_packages(api: Api) -> None:
     result = api.eval(f"{PIP}pip('list'); name = 'humanize'; pip('install', name)", detect_imports=False)
-    line = "1 ERROR: humanize: not installed, and nothing can be while code runs here: ask for it in requirements_txt, "
+    line = "1 ERROR: humanize: not installed, and nothing can be while code runs here: list it in requirements_txt "
     assert_worked(result)
     assert result["stdout"].startswith(f"0 \n{line}") and result["stdout"].count("\n") == 2, result["stdout"]
 

@@ -105,7 +105,7 @@ def _remarks(result: ExecutionResult) -> Iterator[str]:
     yield from result.warnings or ()
     for name in ("stdout", "stderr"):
         if getattr(result, f"{name}_truncated"):
-            yield f"{name} was longer than the server keeps; this is its beginning"
+            yield f"{name} was longer than the server keeps (MAX_OUTPUT_MB): this is its beginning"
     if result.error:
         yield result.error
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from typing import Dict, Iterator, List, Optional, Sequence, Tuple
 
 __version__ = "0+sandbox"
-HOW = "ask for it in requirements_txt, or import it and have imports detected (detect_imports)"
+HOW = "list it in requirements_txt (--requirements), or import it with detect_imports (--detect-imports)"
 FLAGS_WITH_VALUE = {
     "-c", "--constraint", "-i", "--index-url", "--extra-index-url", "-f", "--find-links", "-t", "--target", "--prefix",
     "--root", "--python", "--timeout", "--retries", "--proxy", "--trusted-host", "--cache-dir", "--upgrade-strategy",

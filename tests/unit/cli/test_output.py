@@ -63,7 +63,7 @@ def test_warnings_and_cut_output_are_told(cli: Cli, stub: Stub) -> None:
     stub.result = {"warnings": ["the link was not made"], "stdout_truncated": True}
     assert cli("run", stdin="1").stderr.splitlines() == [
         "python-executor: the link was not made",
-        "python-executor: stdout was longer than the server keeps; this is its beginning",
+        "python-executor: stdout was longer than the server keeps (MAX_OUTPUT_MB): this is its beginning",
     ]
 
 
