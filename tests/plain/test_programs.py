@@ -24,11 +24,17 @@ def cases() -> Iterator[object]:
     for program in programs():
         for version in filter(program.runs_on, VERSIONS):
             for how in MEASURED:
-                is_sample = program.sample and how == "fork" and version in (VERSIONS[0], VERSIONS[-1])
-                marks = [] if is_sample else [pytest.mark.long]
+                marks = [] if is_short(program, version, how) else [pytest.mark.long]
                 if reason := reason_to_differ(program, version, how):
                     marks.append(pytest.mark.xfail(reason=reason, strict=True))
                 yield pytest.param(program, version, how, marks=marks, id=f"{program.name}-{version}-{how}")
+
+
+def is_short(program: Program, version: str, how: str) -> bool:
+    """Whether it is part of every `make test`: the sample on two versions, and every kind of end on one."""
+    if version == VERSIONS[0]:
+        return program.sample or (how == "fork" and program.name.startswith("ends/"))
+    return program.sample and how == "fork" and version == VERSIONS[-1]
 
 
 @pytest.fixture(scope="session")
